@@ -1,0 +1,1 @@
+"""Infinite Nature for ROS 2: fly forever into one landscape photo."""

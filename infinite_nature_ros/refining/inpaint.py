@@ -1,0 +1,98 @@
+"""The weight-free refiner: fill holes from what lies behind them, give magnified parts detail."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from infinite_nature_ros import camera
+from infinite_nature_ros.filling import push_pull
+from infinite_nature_ros.refining.registry import register_model
+from infinite_nature_ros.rendering import Rendered
+
+# A hole opens beside the nearer surface, and what appears in it is the farther one: pixels weigh
+# by this power of their depth (softened, so that the very far doesn't take all).
+_FAR_PREFERENCE = 2.0
+_FAR_SOFTENING = 0.02
+
+# How much of a pixel must have been carried over for its colour to count.
+_KNOWN_THRESHOLD = 0.25
+
+# Window of the local strength of detail.
+_WINDOW = 17
+
+
+@register_model('inpaint')
+class Inpaint:
+    """Fills holes by push-pull and keeps the photo's amount of detail; has no weights.
+
+    Flying forward magnifies everything, and every warp blurs a little. What detail thereby lacks
+    of the strength that it had in the first frame, at that height of the image, is added as
+    grain with the photo's own pattern. Grain becomes part of the picture: it moves along, grows,
+    and is the coarser texture of later. (Sharpening instead rings within some ten frames.)
+    """
+
+    def begin(self, image: Tensor, disparity: Tensor,
+              seed: int | None = None) -> dict[str, Tensor]:
+        """See ``Refiner``; remembers the photo's means, and its detail's pattern and strength."""
+        detail = _detail(image)
+        strength = _strength(detail)
+        land = (disparity > 1.05 * camera.MIN_DISPARITY).to(image.dtype) + 1e-6
+        values = torch.cat([image, disparity.log()], dim=1)
+        return {'mean': values.mean((2, 3), keepdim=True),
+                'grain': detail / strength.clamp(min=1e-3),
+                'strength': (strength * land).sum(3, keepdim=True) / land.sum(3, keepdim=True)}
+
+    def refine(self, rendered: Rendered, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """See ``Refiner``. A pure function: the same view gives the same picture."""
+        image, disparity = _fill_holes(rendered, state['mean'])
+        missing = (state['strength'].square() - _strength(_detail(image)).square()).clamp(min=0)
+        return (image + missing.sqrt() * _shuffle(state['grain'], image)).clamp(0, 1), disparity
+
+    def to(self, device: torch.device | str) -> Inpaint:
+        """See ``Refiner``; there is nothing to move."""
+        return self
+
+
+def _fill_holes(rendered: Rendered, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Finish a view smoothly; one of which nothing is known takes the mean."""
+    mask = rendered.known.sqrt()
+    known = (rendered.known > _KNOWN_THRESHOLD).to(mask.dtype)
+    whole = mask.clamp(min=_KNOWN_THRESHOLD)
+    disparity = (rendered.disparity / whole).clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
+    # Disparity is filled by its logarithm: a mean of near and far is then a mean of scales.
+    values = torch.cat([rendered.image / whole, disparity.log()], dim=1)
+    values = torch.where(known > 0, values, mean)
+    weight = known * (disparity + _FAR_SOFTENING) ** -_FAR_PREFERENCE + 1e-6
+    filled = push_pull(values, weight, known)
+    return filled[:, :3].clamp(0, 1), filled[:, 3:].exp()
+
+
+def _blur(image: Tensor) -> Tensor:
+    """Binomial 3 x 3 blur with a reflected border."""
+    padded = functional.pad(image, (1, 1, 1, 1), mode='reflect')
+    across = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
+    return (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 16
+
+
+def _detail(image: Tensor) -> Tensor:
+    return image - _blur(image)
+
+
+def _strength(detail: Tensor) -> Tensor:
+    """``[B, 1, H, W]`` local root mean square of detail."""
+    energy = detail.square().mean(dim=1, keepdim=True)
+    padded = functional.pad(energy, (_WINDOW // 2,) * 4, mode='replicate')
+    return functional.avg_pool2d(padded, _WINDOW, stride=1).sqrt()
+
+
+def _shuffle(grain: Tensor, image: Tensor) -> Tensor:
+    """Shift the pattern sideways by an amount that the picture itself draws.
+
+    Grain that stood still on the screen would smear into streaks along the flow.
+    """
+    width = image.shape[3]
+    draw = (image * 255).round().long().sum((1, 2, 3)) * 7919 % width
+    column = (torch.arange(width, device=image.device) + draw[:, None]) % width
+    return grain.gather(3, column[:, None, None].expand_as(grain))

@@ -1,0 +1,59 @@
+"""The contract of a refiner: what turns a rendered view with holes into a finished one."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from infinite_nature_ros.rendering import Rendered
+
+State = Tensor | dict[str, Tensor]
+"""What a refiner remembers of a flight; the first dimension of every tensor is the batch."""
+
+
+@runtime_checkable
+class Refiner(Protocol):
+    """Paints what a rendered view lacks and sharpens the rest (paper, section 4.2).
+
+    A refiner keeps nothing of a flight in itself: all of it is in the state, so that many flights
+    share one refiner, and the caller can store, copy and index the state world by world.
+    Worlds of a batch never influence each other.
+    """
+
+    def begin(self, image: Tensor, disparity: Tensor, seed: int | None = None) -> State:
+        """Look at the first frame of a flight.
+
+        Args:
+            image: ``[B, 3, H, W]`` RGB in [0, 1].
+            disparity: ``[B, 1, H, W]`` in [0.01, 1].
+            seed: draws whatever is random about the flight, on the image's device; ``None``
+                draws differently each time. Refiners without randomness ignore it.
+
+        Returns:
+            The state to hand to every ``refine`` of this flight, unchanged.
+
+        Raises:
+            ValueError: if the shapes don't fit.
+        """
+        ...
+
+    def refine(self, rendered: Rendered, state: State) -> tuple[Tensor, Tensor]:
+        """Finish one rendered view per world.
+
+        Args:
+            rendered: the view with its holes; disparity is not clamped and is 0 in holes.
+            state: what ``begin`` returned, for the same worlds in the same order.
+
+        Returns:
+            image ``[B, 3, H, W]`` in [0, 1] and disparity ``[B, 1, H, W]``, before grounding.
+
+        Raises:
+            ValueError: if the shapes don't fit.
+        """
+        ...
+
+    def to(self, device: torch.device | str) -> Refiner:
+        """Move to a device, in place, and return itself."""
+        ...

@@ -1,0 +1,67 @@
+"""Disparity from the skyline alone: a level ground, upright mountains, sky at the far end.
+
+Works offline on any outdoor photo, without weights. A level ground seen by a pinhole camera has a
+disparity that grows linearly from 0 at the horizon towards the bottom of the picture. What rises
+above the horizon stands upright: each column of it is as far as the ground at its foot. The
+taller it looks, the nearer that foot is taken to be, as if all relief were equally high.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY, pixel_grid
+from infinite_nature_ros.depth_sources.registry import register_source
+from infinite_nature_ros.skyline import detect_sky, find_skyline, Skyline
+
+# Disparity of the ground at the bottom of the picture: leaves about a fifth of the frame nearer
+# than 0.55, where the autopilot of the release likes to fly (its near fraction).
+_NEAREST = 0.8
+
+# How far below the horizon the foot of something lies, over how far it rises above: the camera's
+# height over that of the relief.
+_FOOT_PER_RISE = 0.04
+
+# Under a lower horizon than this the ground isn't drawn together any further.
+_LOWEST_HORIZON = 0.75
+
+# Relief is no nearer than this disparity: a flight needs some room before it.
+_NEAREST_RELIEF = 0.05
+
+# Silhouettes are smoothed over this share of the width: trees and crags don't each get a depth.
+_SMOOTHING = 0.04
+
+
+@register_source('horizon')
+def horizon_disparity(image: Tensor) -> Tensor:
+    """Disparity of images ``[B, 3, H, W]`` from their skylines: ``[B, 1, H, W]`` in [0.01, 1]."""
+    sky = detect_sky(image) > 0.5
+    skyline = find_skyline(image, sky.to(image.dtype))
+    below = _below_horizon(skyline, *image.shape[2:])
+    scale = _NEAREST / (1 - skyline.row.clamp(max=_LOWEST_HORIZON))[:, None, None, None]
+    ground = scale * below
+    upright = (scale * _FOOT_PER_RISE * _silhouette(sky, below)).clamp(max=_NEAREST_RELIEF)
+    disparity = torch.maximum(ground, upright).clamp(MIN_DISPARITY, MAX_DISPARITY)
+    return torch.where(sky, torch.full_like(disparity, MIN_DISPARITY), disparity)
+
+
+def _below_horizon(skyline: Skyline, height: int, width: int) -> Tensor:
+    """``[B, 1, H, W]`` how far each pixel lies below the horizon, in picture heights."""
+    x, y = pixel_grid(height, width, skyline.row.device)
+    slope = skyline.tilt.tan()[:, None, None] * (width / height)
+    return (y - skyline.row[:, None, None] + slope * (x - 0.5))[:, None]
+
+
+def _silhouette(sky: Tensor, below: Tensor) -> Tensor:
+    """``[B, 1, 1, W]`` how far the land rises above the horizon, in picture heights."""
+    height, width = sky.shape[2:]
+    horizon = 0.5 / height - below[:, :, :1]
+    rise = (horizon - sky.sum(2, keepdim=True) / height).clamp(min=0)
+    reach = math.ceil(width * _SMOOTHING / 2)
+    padded = functional.pad(rise[:, 0], (reach, reach), mode='replicate')
+    # The median keeps the edge of a cliff where it is.
+    return padded.unfold(-1, 2 * reach + 1, 1).median(-1).values[:, None]

@@ -1,0 +1,97 @@
+"""The registry of disparity sources; a new source is one file and one entry of ``_MODULES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import importlib
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
+from infinite_nature_ros.depth_sources.file import read_disparity
+
+# Modules of this package that register sources when they are imported.
+_MODULES = ('horizon',)
+
+# What 'auto' stands for: the first of these that is registered.
+_PREFERRED = ('horizon',)
+
+_FILE_PREFIX = 'file:'
+
+Source = Callable[[Tensor], Tensor]
+"""Takes images ``[B, 3, H, W]`` in [0, 1], returns disparity ``[B, 1, H, W]``."""
+
+_S = TypeVar('_S', bound=Source)
+
+_sources: dict[str, Source] = {}
+
+
+def register_source(name: str) -> Callable[[_S], _S]:
+    """Decorate a function from images to disparity, to make it known by a name.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in _sources or name in ('auto', 'file'):
+        raise ValueError(f'disparity source {name!r} is registered already; choose another name')
+
+    def register(source: _S) -> _S:
+        _sources[name] = source
+        return source
+
+    return register
+
+
+def list_sources() -> list[str]:
+    """Names that ``estimate_disparity`` takes beside 'auto'; 'file' wants ``file:PATH``."""
+    return sorted([*_load_sources(), 'file'])
+
+
+def estimate_disparity(image: Tensor, source: str | Path = 'auto') -> Tensor:
+    """Disparity of the first frame of a flight.
+
+    Args:
+        image: ``[B, 3, H, W]`` RGB in [0, 1].
+        source: a name of ``list_sources()``, 'auto' for the best of them, or a file, as a path or
+            ``file:PATH``; the file serves every image of the batch.
+
+    Returns:
+        ``[B, 1, H, W]`` in [0.01, 1], sky at 0.01.
+
+    Raises:
+        ValueError: for an unknown source, an image of another shape, a file that can't be used,
+            or a source that yields something other than finite disparity of the image's size.
+    """
+    if not isinstance(image, Tensor) or image.dim() != 4 or image.shape[1] != 3:
+        given = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f'image is {given}; give RGB in [0, 1] as a tensor [B, 3, H, W]')
+    disparity = _find_source(source)(image)
+    expected = (len(image), 1, *image.shape[2:])
+    if disparity.shape != expected or not torch.isfinite(disparity).all():
+        raise ValueError(f'disparity source {str(source)!r} yields {tuple(disparity.shape)} or '
+                         f'values that are not finite; it must yield {expected}')
+    return disparity.to(image).clamp(MIN_DISPARITY, MAX_DISPARITY)
+
+
+def _load_sources() -> dict[str, Source]:
+    for module in _MODULES:
+        importlib.import_module(f'{__package__}.{module}')
+    return _sources
+
+
+def _find_source(source: str | Path) -> Source:
+    sources = _load_sources()
+    name = str(source)
+    if name == 'auto':
+        name = next(preferred for preferred in _PREFERRED if preferred in sources)
+    if name in sources:
+        return sources[name]
+    path = Path(name.removeprefix(_FILE_PREFIX))
+    # A word without a suffix is more likely a mistyped name than a file.
+    if isinstance(source, Path) or name.startswith(_FILE_PREFIX) or path.suffix or path.exists():
+        return lambda image: read_disparity(path, *image.shape[2:]).expand(len(image), -1, -1, -1)
+    raise ValueError(f'there is no disparity source {name!r}; choose from auto, '
+                     f'{", ".join(sources)} or file:PATH (npy, 16-bit PNG, EXR, official pkl)')

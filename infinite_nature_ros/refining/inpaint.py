@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from infinite_nature_ros import camera
-from infinite_nature_ros.filling import push_pull
+from infinite_nature_ros.filling import LEAST_WEIGHT, push_pull
 from infinite_nature_ros.refining.registry import register_model
 from infinite_nature_ros.rendering import Rendered
 
@@ -64,7 +64,7 @@ def _fill_holes(rendered: Rendered, mean: Tensor) -> tuple[Tensor, Tensor]:
     # Disparity is filled by its logarithm: a mean of near and far is then a mean of scales.
     values = torch.cat([rendered.image / whole, disparity.log()], dim=1)
     values = torch.where(known > 0, values, mean)
-    weight = known * (disparity + _FAR_SOFTENING) ** -_FAR_PREFERENCE + 1e-6
+    weight = known * (disparity + _FAR_SOFTENING) ** -_FAR_PREFERENCE + LEAST_WEIGHT
     filled = push_pull(values, weight, known)
     return filled[:, :3].clamp(0, 1), filled[:, 3:].exp()
 
@@ -84,7 +84,9 @@ def _strength(detail: Tensor) -> Tensor:
     """``[B, 1, H, W]`` local root mean square of detail."""
     energy = detail.square().mean(dim=1, keepdim=True)
     padded = functional.pad(energy, (_WINDOW // 2,) * 4, mode='replicate')
-    return functional.avg_pool2d(padded, _WINDOW, stride=1).sqrt()
+    # A box is separable, and twice as quick that way.
+    rows = functional.avg_pool2d(padded, (1, _WINDOW), stride=1)
+    return functional.avg_pool2d(rows, (_WINDOW, 1), stride=1).sqrt()
 
 
 def _shuffle(grain: Tensor, image: Tensor) -> Tensor:

@@ -1,0 +1,158 @@
+"""The far sky: a dome that turns with the camera and never comes nearer.
+
+Warped frame by frame the sky would swell and blur. Here it is a layer of its own: a matte says
+where it is, the first photo says what it looks like (as in InfiniteNature-Zero, which warps the
+sky by rotation only). Around the matte's edge the ground's depth is extended under the sky, so
+that the skyline moves as one sharp silhouette.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from infinite_nature_ros import camera
+from infinite_nature_ros.filling import LEAST_WEIGHT, push_pull
+from infinite_nature_ros.rendering import Rendered
+
+# The matte is resampled in every step; this much contrast keeps its edge a pixel or two wide.
+_MATTE_CONTRAST = 1.5
+
+# The ground's depth reaches this many pixels under the sky.
+_EXTENSION = 2
+
+# Below this elevation (tangent of the angle under the horizon) there is no sky.
+_LOWEST_SKY = math.tan(math.radians(1.5))
+
+# Directions above this elevation look like those at it.
+_HIGHEST = math.tan(math.radians(75))
+
+# A pixel with less ground than this says nothing good about the ground's colour.
+_MIN_GROUND = 0.5
+
+
+@dataclass(frozen=True)
+class SkyDome:
+    """What the sky looks like in every direction, told by one photo.
+
+    Beside the photo the sky goes on mirrored, so that it has no seam.
+
+    Attributes:
+        image: ``[B, 3, H, W]`` the photo with its ground filled in by sky.
+        pose: ``[B, 3, 4]`` of the camera that took it; only its rotation matters.
+        intrinsics: ``[B, 4]`` of that camera.
+    """
+
+    image: Tensor
+    pose: Tensor
+    intrinsics: Tensor
+
+    @classmethod
+    def from_photo(cls, image: Tensor, sky: Tensor, pose: Tensor, intrinsics: Tensor) -> SkyDome:
+        """Build the dome from a photo and its sky matte ``[B, 1, H, W]``."""
+        # Pixels at the matte's edge hold some ground; they don't count.
+        certain = (functional.avg_pool2d(sky, 5, stride=1, padding=2) > 0.99).to(sky.dtype)
+        return cls(push_pull(image, certain + LEAST_WEIGHT, certain), pose, intrinsics)
+
+    def view(self, pose: Tensor, intrinsics: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` the sky all over the view of a camera, of the photo's size."""
+        height, width = self.image.shape[-2:]
+        x, y, z = _world_rays(pose, intrinsics, height, width).unbind(1)
+        # Fold the azimuth into the photo's field of view, mirrored at its borders.
+        half = torch.atan(0.5 / self.intrinsics[:, 0])[:, None, None]
+        azimuth = torch.atan2(x, z)
+        azimuth = (torch.remainder(azimuth + half, 4 * half) - 2 * half).abs() - half
+        azimuth = -azimuth
+        rise = (y / torch.hypot(x, z).clamp(min=1e-6)).clamp(-_HIGHEST, _HIGHEST)
+        direction = torch.stack([azimuth.sin(), rise, azimuth.cos()], dim=1).flatten(2)
+        seen = (self.pose[..., :3] @ direction).unflatten(2, (height, width))
+        xy = seen[:, :2] / seen[:, 2:].clamp(min=1e-3)
+        fx_fy, cx_cy = self.intrinsics[:, :2, None, None], self.intrinsics[:, 2:, None, None]
+        grid = (2 * (xy * fx_fy + cx_cy) - 1).permute(0, 2, 3, 1)
+        return functional.grid_sample(self.image, grid, padding_mode='reflection',
+                                      align_corners=False)
+
+
+def _world_rays(pose: Tensor, intrinsics: Tensor, height: int, width: int) -> Tensor:
+    """``[B, 3, H, W]`` directions of all pixels in the level world."""
+    rays = camera.pixel_rays(intrinsics, height, width)
+    rotation = pose[..., :3].transpose(-1, -2)
+    return (rotation @ rays.flatten(2)).unflatten(2, (height, width))
+
+
+def ground_disparity(disparity: Tensor, sky: Tensor) -> Tensor:
+    """Disparity ``[B, 1, H, W]`` with the ground extended a little under the sky's edge."""
+    ground = torch.where(sky < 0.5, disparity, torch.zeros_like(disparity))
+    size = 2 * _EXTENSION + 1
+    extended = functional.max_pool2d(ground, size, stride=1, padding=_EXTENSION)
+    return torch.where(sky < 0.5, disparity, extended.clamp(min=camera.MIN_DISPARITY))
+
+
+def ground_layer(image: Tensor, sky: Tensor, dome: Tensor) -> Tensor:
+    """``[B, 3, H, W]`` what the ground contributes to the pixels of a frame."""
+    return (image - sky * dome).clamp(min=0)
+
+
+def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor,
+                 intrinsics: Tensor) -> Tensor:
+    """Matte of a new view, from the warped one.
+
+    Args:
+        rendered_sky: ``[B, 1, H, W]`` the matte as the renderer leaves it, times the mask.
+        rendered: the view it belongs to.
+        pose: ``[B, 3, 4]`` of the view.
+        intrinsics: ``[B, 4]`` of the view.
+
+    Returns:
+        ``[B, 1, H, W]`` in [0, 1], sharp at its edge; nothing below the horizon.
+    """
+    mask = rendered.known.sqrt()
+    matte = rendered_sky / mask.clamp(min=1e-3)
+    matte = push_pull(matte, rendered.known + LEAST_WEIGHT, (rendered.known > 0.1).to(mask.dtype))
+    matte = ((matte - 0.5) * _MATTE_CONTRAST + 0.5).clamp(0, 1)
+    height, width = matte.shape[-2:]
+    x, y, z = _world_rays(pose, intrinsics, height, width)[:, :, None].unbind(1)
+    below = y > _LOWEST_SKY * torch.hypot(x, z)
+    return torch.where(below, torch.zeros_like(matte), matte)
+
+
+def insert_sky(rendered: Rendered, rendered_sky: Tensor, matte: Tensor, dome: Tensor) -> Rendered:
+    """Put the dome into a warped ground layer, as something known.
+
+    Args:
+        rendered: the warped ground layer.
+        rendered_sky: ``[B, 1, H, W]`` the matte as the renderer leaves it, times the mask.
+        matte: ``[B, 1, H, W]`` of ``warped_matte``.
+        dome: ``[B, 3, H, W]`` the sky all over the view.
+    """
+    mask = rendered.known.sqrt()
+    share = (mask - rendered_sky).clamp(min=0)
+    is_ground = share > _MIN_GROUND * mask
+    # Scale what is left of the ground in a mixed pixel up to a whole pixel of ground; where that
+    # is too little, look at the pixels around.
+    ground = torch.where(is_ground, rendered.image, _mean_around(rendered.image))
+    ground_share = torch.where(is_ground, share, _mean_around(share))
+    ground = torch.where(ground_share > 1e-2, ground / ground_share.clamp(min=1e-2), dome)
+    is_sky = matte > 0.5
+    whole = torch.ones_like(mask)
+    known = torch.where(is_sky, whole, rendered.known * is_ground)
+    floor = torch.full_like(known, camera.MIN_DISPARITY)
+    return Rendered(torch.lerp(ground, dome, matte) * torch.where(is_ground, mask, whole),
+                    torch.where(is_sky, floor, rendered.disparity * is_ground), known)
+
+
+def _mean_around(values: Tensor) -> Tensor:
+    size = 2 * _EXTENSION + 1
+    return functional.avg_pool2d(values, size, stride=1, padding=_EXTENSION)
+
+
+def keep_sky(image: Tensor, disparity: Tensor, matte: Tensor,
+             dome: Tensor) -> tuple[Tensor, Tensor]:
+    """Blend the dome over a refined view, which may have repainted it."""
+    floor = torch.full_like(disparity, camera.MIN_DISPARITY)
+    return (torch.lerp(image, dome, (2 * matte - 1).clamp(0, 1)),
+            torch.where(matte > 0.5, floor, disparity))

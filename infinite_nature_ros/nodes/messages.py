@@ -1,0 +1,227 @@
+"""Conversions between the core's tensors and ROS messages (REP 103, 117, 118).
+
+``cv_bridge`` breaks with numpy 2 and isn't on PyPI, so the usual encodings are converted here;
+it is asked only for encodings that this module doesn't know, where a ROS install provides it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, Quaternion
+import numpy as np
+import PIL.Image
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+import torch
+from torch import Tensor
+from transforms3d.quaternions import mat2quat, quat2mat
+
+from infinite_nature_ros.camera import (
+    from_body_frame,
+    MAX_DISPARITY,
+    MIN_DISPARITY,
+    to_body_frame,
+)
+from infinite_nature_ros.photos import crop_and_resize
+
+_ENCODINGS = {
+    'rgb8': (np.uint8, 3),
+    'bgr8': (np.uint8, 3),
+    'rgba8': (np.uint8, 4),
+    'bgra8': (np.uint8, 4),
+    'mono8': (np.uint8, 1),
+    'mono16': (np.uint16, 1),
+    '16UC1': (np.uint16, 1),
+    '32FC1': (np.float32, 1),
+}
+"""Encodings by name (``sensor_msgs/image_encodings``): type of a value, values of a pixel."""
+
+_MIN_QUATERNION_NORM = 1e-3
+
+
+def stamp_of(message: Image | CameraInfo) -> tuple[int, int]:
+    """Seconds and nanoseconds of a message's header: equal for what belongs together."""
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def header_at(stamp: Time, frame_id: str) -> Header:
+    """Header of a message."""
+    return Header(stamp=stamp, frame_id=frame_id)
+
+
+def image_message(array: np.ndarray, encoding: str, header: Header) -> Image:
+    """Message of an image ``[H, W]`` or ``[H, W, C]`` whose type is that of the encoding."""
+    kind, channels = _ENCODINGS[encoding]
+    pixels = np.ascontiguousarray(array, dtype=kind)
+    height, width = pixels.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding=encoding,
+                    is_bigendian=0, step=width * channels * pixels.itemsize)
+    # Assigning an ndarray or a memoryview converts value by value, 1000 times slower.
+    message.data.frombytes(memoryview(pixels).cast('B'))
+    return message
+
+
+def image_array(message: Image) -> np.ndarray:
+    """Pixels of a message as they are: ``[H, W]`` or ``[H, W, C]``, native byte order.
+
+    Raises:
+        ValueError: if the message's size and its data don't belong together, or if neither this
+            module nor ``cv_bridge`` knows the encoding.
+    """
+    if message.encoding not in _ENCODINGS:
+        return _cv_bridge_array(message)
+    kind, channels = _ENCODINGS[message.encoding]
+    order = np.dtype(kind).newbyteorder('>' if message.is_bigendian else '<')
+    row = message.width * channels * order.itemsize
+    height, step = message.height, message.step
+    if row == 0 or height == 0 or step < row or len(message.data) < step * height:
+        raise ValueError(
+            f'the image says {message.width} x {height} {message.encoding} with step {step}, but '
+            f'holds {len(message.data)} bytes; fill data with at least step * height bytes, and '
+            f'step with at least {row}')
+    rows = np.frombuffer(message.data, np.uint8, step * height).reshape(height, step)[:, :row]
+    pixels = np.ascontiguousarray(rows).view(order).astype(kind)
+    return pixels if channels == 1 else pixels.reshape(height, message.width, channels)
+
+
+def _cv_bridge_array(message: Image) -> np.ndarray:
+    """RGB pixels of an encoding that this module doesn't know, through ``cv_bridge``."""
+    problem = (f'image encoding {message.encoding!r} is not known; '
+               f'send one of {", ".join(_ENCODINGS)}')
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError:
+        raise ValueError(problem) from None
+    try:
+        return CvBridge().imgmsg_to_cv2(message, 'rgb8')
+    except CvBridgeError as error:
+        raise ValueError(f'{problem} (cv_bridge: {error})') from error
+
+
+def rgb_array(message: Image) -> np.ndarray:
+    """Colours of a message: uint8 ``[H, W, 3]`` RGB; alpha is dropped, 16 bits become 8.
+
+    Raises:
+        ValueError: if it can't be decoded, or holds measurements (32FC1) instead of a picture.
+    """
+    if message.encoding == '32FC1':
+        raise ValueError('a picture was expected, but the encoding is 32FC1; '
+                         'send rgb8, bgr8, mono8 or another encoding of colours')
+    pixels = image_array(message)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], 3, axis=2)
+    if message.encoding.startswith('bgr'):
+        return np.ascontiguousarray(pixels[..., 2::-1])
+    return np.ascontiguousarray(pixels[..., :3])
+
+
+def disparity_from_message(message: Image, height: int, width: int, scene_scale: float) -> Tensor:
+    """Disparity ``[1, 1, H, W]`` in 1 / scene units, cropped and resized as photos are.
+
+    Args:
+        message: 32FC1, 1 / metres; beyond the disparity contract it's clamped.
+        height: wanted height in pixels.
+        width: wanted width in pixels.
+        scene_scale: metres per scene unit.
+
+    Raises:
+        ValueError: if it's of another encoding, or holds NaN or infinity.
+    """
+    if message.encoding != '32FC1':
+        raise ValueError(f'the disparity is {message.encoding!r}; send 32FC1, 1 / metres')
+    metric = image_array(message)
+    if not np.isfinite(metric).all():
+        raise ValueError('the disparity holds NaN or infinity; fill the gaps, 0 is far away')
+    sized = np.array(crop_and_resize(PIL.Image.fromarray(metric), height, width))
+    disparity = torch.from_numpy(sized)[None, None].double() * scene_scale
+    return disparity.clamp(MIN_DISPARITY, MAX_DISPARITY).float()
+
+
+def rgb_bytes(image: Tensor) -> np.ndarray:
+    """uint8 ``[H, W, 3]`` of an image ``[1, 3, H, W]`` in [0, 1]."""
+    scaled = (image[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    return scaled.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def camera_info_message(intrinsics: Tensor, height: int, width: int, header: Header) -> CameraInfo:
+    """Message of intrinsics ``[1, 4]``: no distortion, pixel (0, 0) centred at (0, 0)."""
+    fx, fy, cx, cy = (float(value) for value in intrinsics[0].double())
+    fx, fy, cx, cy = fx * width, fy * height, cx * width - 0.5, cy * height - 0.5
+    return CameraInfo(
+        header=header, height=height, width=width, distortion_model='plumb_bob', d=[0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0])
+
+
+def intrinsics_from_message(message: CameraInfo) -> Tensor:
+    """Intrinsics ``[1, 4]`` of a calibrated, rectified camera.
+
+    Raises:
+        ValueError: if the message is of an uncalibrated camera (K[0] is 0).
+    """
+    width, height = message.width, message.height
+    if not (width and height and message.k[0] > 0 and message.k[4] > 0):
+        raise ValueError(f'camera_info is not calibrated: width {width}, height {height}, '
+                         f'k {list(message.k)}; give the image size and K')
+    fx, fy, cx, cy = message.k[0], message.k[4], message.k[2] + 0.5, message.k[5] + 0.5
+    return torch.tensor([[fx / width, fy / height, cx / width, cy / height]],
+                        dtype=torch.float32)
+
+
+def pose_message(pose: Tensor, scene_scale: float) -> Pose:
+    """``camera_link`` in ``map`` of a world-to-camera pose ``[1, 3, 4]``.
+
+    Args:
+        pose: world to camera, scene units.
+        scene_scale: metres per scene unit.
+    """
+    position, rotation = to_body_frame(pose.detach().double().cpu())
+    x, y, z = (position[0] * scene_scale).tolist()
+    # transforms3d orders quaternions w, x, y, z and needs float64 with numpy 2.
+    qw, qx, qy, qz = (float(value) for value in mat2quat(rotation[0].numpy()))
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
+def pose_from_message(message: Pose, scene_scale: float) -> Tensor:
+    """World-to-camera pose ``[1, 3, 4]``, scene units, of ``camera_link`` in ``map``.
+
+    The quaternion is normalised: senders round.
+
+    Raises:
+        ValueError: if a number is NaN or infinite, or the quaternion is zero.
+    """
+    place, turn = message.position, message.orientation
+    position = np.array([place.x, place.y, place.z], dtype=np.float64)
+    quaternion = np.array([turn.w, turn.x, turn.y, turn.z], dtype=np.float64)
+    if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
+        raise ValueError(f'the pose holds NaN or infinity: position {position.tolist()}, '
+                         f'orientation (w, x, y, z) {quaternion.tolist()}; give finite numbers')
+    norm = math.sqrt(float(quaternion @ quaternion))
+    if norm < _MIN_QUATERNION_NORM:
+        raise ValueError('the orientation is the zero quaternion; '
+                         'give w = 1 to look along X')
+    rotation = quat2mat(quaternion / norm)
+    return from_body_frame(torch.from_numpy(position / scene_scale)[None],
+                           torch.from_numpy(rotation)[None]).float()
+
+
+def same_pose(one: Pose, other: Pose, tolerance: float) -> bool:
+    """Whether two poses are the same but for rounding.
+
+    Args:
+        one: a pose.
+        other: a pose in the same frame.
+        tolerance: accepted distance, in the poses' unit; grows with the distance from the
+            origin, as float32's rounding does.
+    """
+    places = np.array([[p.x, p.y, p.z] for p in (one.position, other.position)])
+    turns = np.array([[q.w, q.x, q.y, q.z] for q in (one.orientation, other.orientation)])
+    distance = np.linalg.norm(places[0] - places[1])
+    # 1 - |dot| is an eighth of the squared angle: this accepts 0.005 radians.
+    return bool(distance <= tolerance + 1e-6 * np.linalg.norm(places[1])
+                and abs(turns[0] @ turns[1]) > 1 - 3e-6)

@@ -1,0 +1,100 @@
+"""The recorder node: makes video, contact sheet and trajectory plot of what is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+
+from infinite_nature_ros.nodes.frame_sets import subscribe_frames
+from infinite_nature_ros.nodes.messages import image_array
+from infinite_nature_ros.recording import (
+    colourise,
+    contact_sheet,
+    EvenSample,
+    plot_trajectory,
+    save_picture,
+    VideoWriter,
+)
+
+_TOPICS = {'camera/image_raw': Image, 'camera/disparity/image': Image, 'pose': PoseStamped}
+
+# Frames that may wait while the video is written; the generator doesn't wait for it.
+_MAX_WAITING = 100
+
+
+class RecorderNode(Node):
+    """Records a flight as it comes in: the files are good up to any moment.
+
+    Attributes:
+        frames: frames recorded so far.
+        stages: seconds that all steps together took, by the stage that the generator names.
+    """
+
+    def __init__(self, folder: Path, max_frames: int, video_rate: float) -> None:
+        """Start to listen.
+
+        Args:
+            folder: folder to write to, made if it isn't there.
+            max_frames: frames to record; later ones are left out.
+            video_rate: frames per second of the video.
+
+        Raises:
+            OSError: if the folder can't be written.
+        """
+        super().__init__('recorder', namespace='infinite_nature')
+        self.frames = 0
+        self.stages: dict[str, float] = {}
+        self._steps = 0
+        self._max_frames = max_frames
+        self._folder = folder
+        self._times: list[float] = []
+        self._positions: list[tuple[float, float, float]] = []
+        self._sample = EvenSample()
+        self._video = VideoWriter(folder / 'flight.mp4', video_rate)
+        subscribe_frames(self, _TOPICS, self._take_frame, depth=_MAX_WAITING)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics,
+                                 QoSProfile(depth=_MAX_WAITING))
+
+    @property
+    def seconds(self) -> float:
+        """Time from the first frame to the last one."""
+        return self._times[-1] - self._times[0] if self._times else 0.0
+
+    def finish(self) -> list[Path]:
+        """Finish the video, make the pictures; returns all files that were made."""
+        self._video.close()
+        if not self._positions:
+            return []
+        sheet, plot = self._folder / 'contact.png', self._folder / 'trajectory.png'
+        save_picture(sheet, contact_sheet(self._sample.pictures))
+        plot_trajectory(self._positions, plot)
+        return [self._video.path, sheet, plot]
+
+    def _take_frame(self, messages: dict[str, Any]) -> None:
+        """Record a frame."""
+        if self.frames == self._max_frames:
+            return
+        picture = image_array(messages['camera/image_raw'])
+        disparity = image_array(messages['camera/disparity/image'])
+        self._video.write(np.hstack([picture, colourise(disparity)]))
+        self._sample.add(self.frames, picture)
+        place = messages['pose'].pose.position
+        self._positions.append((place.x, place.y, place.z))
+        self._times.append(time.monotonic())
+        self.frames += 1
+
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
+        """Add up how long the stages took."""
+        for status in message.status:
+            for value in status.values:
+                stage, _, unit = value.key.partition(' ')
+                if unit == '(ms)':
+                    self.stages[stage] = self.stages.get(stage, 0.0) + float(value.value) / 1000

@@ -1,0 +1,76 @@
+"""How the nodes start and end: configured and activated by themselves, errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import sys
+from types import TracebackType
+
+import rclpy
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+FRAME_QOS = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""Reliable, and whoever comes late gets the latest: no node needs to start before another."""
+
+COMMAND_QOS = QoSProfile(depth=1000)
+"""Reliable, with room for all that is commanded while a frame is in the making."""
+
+
+def run(create_node: Callable[[], LifecycleNode], args: Sequence[str] | None = None) -> int:
+    """Run a node until it's interrupted.
+
+    Args:
+        create_node: makes the node; a ``ValueError`` of it is a bad parameter.
+        args: command line; ``None`` is that of the process.
+
+    Returns:
+        Exit code: 0 after an interruption, 1 if the node couldn't start.
+    """
+    try:
+        rclpy.init(args=args)
+        node = create_node()
+        started = (node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+                   and node.trigger_activate() == TransitionCallbackReturn.SUCCESS)
+        if started:
+            rclpy.spin(node)
+        return 0 if started else 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except (ValueError, RCLError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+
+
+class ConfigureGuard:
+    """Context in which a failure of ``on_configure`` is logged; rclpy itself drops it silently.
+
+    What the user can put right (``ValueError``, ``OSError``, ``ImportError``) is logged in one
+    line, anything else with its traceback.
+    """
+
+    def __init__(self, node: LifecycleNode) -> None:
+        """Log through the node."""
+        self.result = TransitionCallbackReturn.SUCCESS
+        self._logger = node.get_logger()
+
+    def __enter__(self) -> ConfigureGuard:
+        """Return the guard, to read its result afterwards."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> bool:
+        """Turn an error into a failed transition."""
+        if not isinstance(error, Exception):
+            return False
+        self.result = TransitionCallbackReturn.FAILURE
+        if isinstance(error, (ValueError, OSError, ImportError)):
+            self._logger.error(str(error))
+        else:
+            import traceback as traceback_module
+            self._logger.error(''.join(traceback_module.format_exception(error)))
+        return True

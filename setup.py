@@ -1,0 +1,66 @@
+"""Build file of the ROS 2 package and of the pip package (the code is the same)."""
+
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'infinite_nature_ros'
+
+ON_PYPI = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+ROS = [
+    'ros-rclpy[fastrtps]==7.1.6',
+    'ros-diagnostic-msgs==5.3.6',
+    'ros-geometry-msgs==5.3.6',
+    'ros-nav-msgs==5.3.6',
+    'ros-sensor-msgs==5.3.6',
+    'ros-std-msgs==5.3.6',
+    'ros-std-srvs==5.3.6',
+]
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    description='Fly forever into one landscape photo, as a ROS 2 sensor that you can step.',
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    maintainer='The infinite_nature_ros developers',
+    maintainer_email='infinite-nature-ros@users.noreply.github.com',
+    python_requires='>=3.10,<3.14',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={PACKAGE: ['assets/photos/*']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (f'share/{PACKAGE}', ['package.xml']),
+        (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
+        (f'share/{PACKAGE}/config', glob('config/*.yaml')),
+    ],
+    install_requires=[
+        'av>=12',
+        'matplotlib>=3.8',
+        'numpy>=1.26',
+        'opencv-python-headless>=4.9',
+        'openexr>=3.3',
+        'pillow>=10.3',
+        'safetensors>=0.4.3',
+        'setuptools',
+        'torch>=2.4',
+        'tqdm>=4.66',
+        'transforms3d>=0.4.2',
+        'tyro>=0.9',
+        'warp-lang>=1.8',
+        *(f'{requirement}; {ON_PYPI}' for requirement in ROS),
+    ],
+    extras_require={
+        'test': ['colcon-core>=0.18', 'colcon-ros>=0.5', 'pytest>=8', 'ruff>=0.6'],
+    },
+    entry_points={
+        'console_scripts': [
+            f'infinite-nature = {PACKAGE}.commands:main',
+            f'generator_node = {PACKAGE}.nodes.generator_node:main',
+            f'autopilot_node = {PACKAGE}.nodes.autopilot_node:main',
+        ],
+    },
+    zip_safe=False,
+)

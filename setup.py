@@ -53,7 +53,8 @@ setup(
         *(f'{requirement}; {ON_PYPI}' for requirement in ROS),
     ],
     extras_require={
-        'test': ['colcon-core>=0.18', 'colcon-ros>=0.5', 'pytest>=8', 'ruff>=0.6'],
+        'test': ['colcon-core>=0.18', 'colcon-ros>=0.5',
+                 'hypothesis>=6', 'pytest>=8', 'ruff>=0.6'],
     },
     entry_points={
         'console_scripts': [

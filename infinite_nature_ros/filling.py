@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 LEAST_WEIGHT = 1e-6
 """Weight of an unknown pixel: it decides only where nothing is known at all."""
 

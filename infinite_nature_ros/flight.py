@@ -71,8 +71,9 @@ class Flight:
 
     @classmethod
     def from_photo(cls, photo: Any, *, model: str | Path | Refiner = 'default',
-                   size: tuple[int, int] = DEFAULT_SIZE, disparity: str | Path = 'auto',
-                   fov: float | None = None, sky: bool = True, device: str = 'auto',
+                   size: tuple[int, int] = DEFAULT_SIZE,
+                   disparity: str | Path | Tensor = 'auto', fov: float | None = None,
+                   sky: bool = True, pose: Tensor | None = None, device: str = 'auto',
                    seed: int | None = None, **options: Any) -> Flight:
         """Start a flight at a photo, level with its skyline.
 
@@ -80,9 +81,10 @@ class Flight:
             photo: a path, bytes, PIL image or array; a list of them makes a batch.
             model: a name of ``refining.list_models()``, a weights file, or a ``Refiner``.
             size: height and width of the frames, divisible by 32; the photo is cropped to fit.
-            disparity: a source of ``depth_sources.list_sources()``, or a file.
+            disparity: a source of ``depth_sources.list_sources()``, a file, or ``[B, 1, H, W]``.
             fov: horizontal field of view in degrees; ``None``: the release's 64.
             sky: keep the photo's sky as a far dome.
+            pose: ``[B, 3, 4]`` world to camera of the photo; ``None``: level with its skyline.
             device: a torch device, or 'auto': CUDA where there is one.
             seed: draws what is random about the model.
             options: further arguments of ``Flight``.
@@ -94,11 +96,14 @@ class Flight:
         image = torch.cat([load_photo(item, size) for item in photos])
         intrinsics = camera.default_intrinsics(*size, fov).expand(len(image), 4)
         matte = detect_sky(image)
-        skyline = find_skyline(image, matte)
-        pose = camera.level_pose(camera.pitch_of_skyline(skyline.row, intrinsics), skyline.tilt)
-        options.setdefault('pose', pose)
-        return cls(image, estimate_disparity(image, disparity), intrinsics, model=model,
-                   sky=matte if sky else False, device=device, seed=seed, **options)
+        if pose is None:
+            skyline = find_skyline(image, matte)
+            pitch = camera.pitch_of_skyline(skyline.row, intrinsics)
+            pose = camera.level_pose(pitch, skyline.tilt)
+        if not isinstance(disparity, Tensor):
+            disparity = estimate_disparity(image, disparity)
+        return cls(image, disparity, intrinsics, model=model, sky=matte if sky else False,
+                   pose=pose, device=device, seed=seed, **options)
 
     @property
     def frame(self) -> Frame:

@@ -83,6 +83,13 @@ def default_photo() -> Path:
     return sample_photos()[DEFAULT_SAMPLE]
 
 
+def find_photo(name: str) -> Path:
+    """Photo that a user means by a sample's name, a path, or nothing (the default sample)."""
+    if not name:
+        return default_photo()
+    return sample_photos().get(name, Path(name))
+
+
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     height, width = size
     if height <= 0 or width <= 0 or height % 32 or width % 32:

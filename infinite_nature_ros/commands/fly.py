@@ -67,13 +67,12 @@ def fly(
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    from infinite_nature_ros.nodes.parameters import photo_path
     from infinite_nature_ros.nodes.recorder_node import RecorderNode
-    from infinite_nature_ros.photos import load_photo
+    from infinite_nature_ros.photos import find_photo, load_photo
 
     if frames < 1:
         raise ValueError(f'frames is {frames}; give at least 1')
-    load_photo(photo_path(image), (height, width))
+    load_photo(find_photo(image), (height, width))
     out.mkdir(parents=True, exist_ok=True)
     generator = {'image': image, 'model': model, 'height': height, 'width': width,
                  'disparity': disparity, 'fov': fov, 'seed': seed, 'device': device}

@@ -34,7 +34,7 @@ from infinite_nature_ros.nodes.messages import (
 from infinite_nature_ros.nodes.running import FRAME_QOS
 from infinite_nature_ros.nodes.transforms import TransformBroadcaster
 
-_TYPES = {
+TOPICS = {
     'camera/image_raw': Image,
     'camera/disparity/image': Image,
     'camera/depth/image_rect': Image,
@@ -59,7 +59,7 @@ class FramePublisher:
         self._last_pose: Tensor | None = None
         self._path: deque[PoseStamped] = deque()
         self._publishers = {topic: node.create_lifecycle_publisher(kind, topic, FRAME_QOS)
-                            for topic, kind in _TYPES.items()}
+                            for topic, kind in TOPICS.items()}
         self._transforms = TransformBroadcaster(node)
         self._transforms.send_static()
 

@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 from torch import Tensor
 
-from infinite_nature_ros.camera import position
+from infinite_nature_ros.camera import level_pose, position
 from infinite_nature_ros.flight import Flight
 from infinite_nature_ros.nodes.command_queue import CommandQueue
 from infinite_nature_ros.nodes.frame_publisher import FramePublisher
@@ -33,9 +33,9 @@ from infinite_nature_ros.nodes.messages import (
 from infinite_nature_ros.nodes.parameters import (
     declare_parameters,
     GENERATOR_PARAMETERS,
-    photo_path,
 )
 from infinite_nature_ros.nodes.running import COMMAND_QOS, ConfigureGuard, run
+from infinite_nature_ros.photos import find_photo
 from infinite_nature_ros.refining import create_model
 
 
@@ -68,7 +68,7 @@ class GeneratorNode(LifecycleNode):
         """Load photo and model, offer topics and services."""
         with ConfigureGuard(self) as guard:
             self._refiner = create_model(self._value('model'))
-            self._flight = self._take_off(photo_path(self._value('image')))
+            self._flight = self._take_off(find_photo(self._value('image')))
             self._frames = FramePublisher(self)
             self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
             self._create_inputs()
@@ -115,17 +115,15 @@ class GeneratorNode(LifecycleNode):
             photo: a file, or pixels.
             disparity: ``[1, 1, H, W]`` of the photo; ``None`` has it estimated.
         """
-        size = self._value('height'), self._value('width')
-        options = {
-            'model': self._refiner, 'sky': self._value('sky'), 'device': self._value('device'),
-            'seed': self._seed(),
-            'max_step': (self._value('max_step_distance'), self._value('max_step_angle'))}
-        flight = Flight.from_photo(photo, size=size, fov=self._value('fov') or None,
-                                   disparity=self._value('disparity'), **options)
-        if disparity is None:
-            return flight
-        start = flight.frame
-        return Flight(start.image, disparity, start.intrinsics, pose=start.pose, **options)
+        pose = None
+        if self._value('initial_attitude') == 'given':
+            pose = level_pose(self._value('initial_pitch'), self._value('initial_roll'))
+        return Flight.from_photo(
+            photo, model=self._refiner, size=(self._value('height'), self._value('width')),
+            disparity=self._value('disparity') if disparity is None else disparity,
+            fov=self._value('fov') or None, sky=self._value('sky'), pose=pose,
+            device=self._value('device'), seed=self._seed(), backend=self._value('backend'),
+            max_step=(self._value('max_step_distance'), self._value('max_step_angle')))
 
     def _create_inputs(self) -> None:
         """Subscribe to commands and seed images, offer services."""

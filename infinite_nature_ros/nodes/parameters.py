@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
-from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -16,7 +15,7 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 
-from infinite_nature_ros.photos import default_photo, sample_photos
+from infinite_nature_ros.rendering import list_backends
 
 
 @dataclass(frozen=True)
@@ -98,13 +97,6 @@ def values_of(node: Node, table: tuple[Parameter, ...]) -> dict[str, Any]:
     return {parameter.name: node.get_parameter(parameter.name).value for parameter in table}
 
 
-def photo_path(image: str) -> Path:
-    """Photo that an ``image`` parameter means: a sample's name, a path, or empty, the default."""
-    if not image:
-        return default_photo()
-    return sample_photos().get(image, Path(image))
-
-
 _FRAME_IDS = (
     Parameter('map_frame_id', 'map', 'frame of poses: level, X forward over the first photo'),
     Parameter('odom_frame_id', 'odom', 'frame of the odometry; here the same as the map'),
@@ -126,10 +118,17 @@ GENERATOR_PARAMETERS = (
     Parameter('fov', 0.0, 'horizontal field of view of the photo in degrees; 0 is the default 64',
               range=(0.0, 170.0)),
     Parameter('sky', True, 'keep the sky of the photo far away and steady'),
+    Parameter('initial_attitude', 'skyline', 'what levels the map: skyline of the photo, or given '
+              'by initial_pitch and initial_roll', choices=('skyline', 'given')),
+    Parameter('initial_pitch', 0.0, 'pitch of the camera that took the photo in radians, positive '
+              'is nose down', range=(-1.5, 1.5)),
+    Parameter('initial_roll', 0.0, 'roll of that camera in radians, positive is right side down',
+              range=(-3.2, 3.2)),
     _SCENE_SCALE,
     Parameter('seed', -1, 'draws everything random, taken at start and by ~/reset; -1 draws the '
               'seed too', range=(-1, 2**31 - 1), live=True),
     Parameter('device', 'auto', 'torch device: auto, cpu, cuda, cuda:1 ...'),
+    Parameter('backend', 'warp', 'rasteriser', choices=tuple(list_backends())),
     Parameter('max_step_distance', 0.25, 'scene units that one render may bridge; further poses '
               'are reached by sub-steps', range=(0.01, 10.0)),
     Parameter('max_step_angle', 0.0873, 'radians that one render may bridge',

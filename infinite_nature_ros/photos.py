@@ -20,7 +20,7 @@ MIN_SIDE = 64
 MAX_PIXELS = 120_000_000
 """Larger photos are refused: a small file can hold gigabytes of pixels."""
 
-DEFAULT_SAMPLE = 'plain'
+DEFAULT_SAMPLE = 'valley'
 """The sample photo that flies when nobody names another."""
 
 # Transparent parts are shown on white, as browsers and viewers do.

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 import signal
 import threading
-from typing import Annotated, Literal, TYPE_CHECKING
+from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 from tqdm import tqdm
 import tyro
@@ -84,37 +84,48 @@ def fly(
         stack.callback(_report, recorder)
         nodes: list[NodeProcess] = []
         stack.callback(_stop, nodes)
-        for name, parameters in (('generator', generator),
-                                 ('autopilot', {'mode': mode, 'speed': speed})):
-            nodes.append(NodeProcess(f'infinite_nature_ros.nodes.{name}_node', parameters,
-                                     out / f'{name}.log'))
-        finished = _record(recorder, frames, nodes)
-    return 0 if finished else 130
+        interrupted = _interruption()
+        with tqdm(total=frames, unit='frame') as progress:
+            nodes.append(_start('generator', generator, out))
+            _record(recorder, 1, nodes, interrupted, progress)
+            # Only now: whoever flies before the recorder listens is not recorded.
+            nodes.append(_start('autopilot', {'mode': mode, 'speed': speed}, out))
+            _record(recorder, frames, nodes, interrupted, progress)
+    return 130 if interrupted.is_set() else 0
 
 
-def _record(recorder: RecorderNode, frames: int, nodes: list[NodeProcess]) -> bool:
-    """Record until there are enough frames; ``False`` if the user interrupted.
+def _start(name: str, parameters: dict[str, Any], out: Path) -> NodeProcess:
+    """Start a node; its log lies in the folder ``out``."""
+    return NodeProcess(f'infinite_nature_ros.nodes.{name}_node', parameters, out / f'{name}.log')
+
+
+def _interruption() -> threading.Event:
+    """Flag that Ctrl-C sets, instead of a KeyboardInterrupt: no frame is left half written."""
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    return interrupted
+
+
+def _record(recorder: RecorderNode, frames: int, nodes: list[NodeProcess],
+            interrupted: threading.Event, progress: tqdm) -> None:
+    """Record until there are so many frames, or the user interrupts.
 
     Raises:
         ChildProcessError: if a node ended.
     """
     from rclpy.executors import SingleThreadedExecutor
 
-    # A flag instead of KeyboardInterrupt: no frame is left half written.
-    interrupted = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: interrupted.set())
     executor = SingleThreadedExecutor()
     executor.add_node(recorder)
-    with tqdm(total=frames, unit='frame') as progress:
-        while recorder.frames < frames and not interrupted.is_set():
-            executor.spin_once(timeout_sec=0.1)
-            if recorder.frames > progress.n:
-                progress.update(recorder.frames - progress.n)
-            for node in nodes:
-                node.check()
+    while recorder.frames < frames and not interrupted.is_set():
+        executor.spin_once(timeout_sec=0.1)
+        if recorder.frames > progress.n:
+            progress.update(recorder.frames - progress.n)
+        for node in nodes:
+            node.check()
     executor.spin_once(timeout_sec=_LAST_DIAGNOSTICS_SECONDS)
-    return recorder.frames == frames
+    executor.remove_node(recorder)
 
 
 def _stop(nodes: list[NodeProcess]) -> None:
@@ -131,11 +142,10 @@ def _report(recorder: RecorderNode) -> None:
     if not files:
         print('Nothing was flown.')
         return
-    steps = recorder.frames - 1
-    print(f'{recorder.frames} frames in {recorder.seconds:.1f} s; on average, a step takes')
-    rest = recorder.seconds - sum(recorder.stages.values())
+    print(f'{recorder.frames} frames; on average, a step takes')
+    rest = recorder.step_seconds - sum(recorder.stages.values())
     for stage, seconds in {**recorder.stages, 'autopilot, transport': rest,
-                           'total': recorder.seconds}.items():
+                           'total': recorder.step_seconds}.items():
         if seconds > 0:
-            print(f'  {stage:20} {1000 * seconds / steps:8.1f} ms {steps / seconds:9.1f} frames/s')
+            print(f'  {stage:20} {1000 * seconds:8.1f} ms {1 / seconds:9.1f} frames/s')
     print('\n'.join(map(str, files)))

@@ -2,8 +2,8 @@
 
 Works offline on any outdoor photo, without weights. A level ground seen by a pinhole camera has a
 disparity that grows linearly from 0 at the horizon towards the bottom of the picture. What rises
-above the horizon stands upright: each column of it is as far as the ground at its foot. The
-taller it looks, the nearer that foot is taken to be, as if all relief were equally high.
+above the horizon stands upright, each column of it on ground of its own distance. The taller it
+looks, the nearer it is taken to be.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from infinite_nature_ros.skyline import detect_sky, find_skyline, Skyline
 # than 0.55, where the autopilot of the release likes to fly (its near fraction).
 _NEAREST = 0.8
 
-# How far below the horizon the foot of something lies, over how far it rises above: the camera's
-# height over that of the relief.
-_FOOT_PER_RISE = 0.04
+# Disparity of relief that barely rises above the horizon, and how much nearer it is taken to be
+# per picture height that it rises. A single picture doesn't tell; some 50 units leave a flight
+# its backdrop for a few hundred steps, and still let it come nearer.
+_FAR_RELIEF, _NEARER_PER_RISE = 0.012, 0.025
+
+# Relief that rises less than this (picture heights) is the line of the horizon itself.
+_LEAST_RISE = 0.01
 
 # Under a lower horizon than this the ground isn't drawn together any further.
 _LOWEST_HORIZON = 0.75
-
-# Relief is no nearer than this disparity: a flight needs some room before it.
-_NEAREST_RELIEF = 0.05
 
 # Silhouettes are smoothed over this share of the width: trees and crags don't each get a depth.
 _SMOOTHING = 0.04
@@ -44,7 +45,8 @@ def horizon_disparity(image: Tensor) -> Tensor:
     below = _below_horizon(skyline, *image.shape[2:])
     scale = _NEAREST / (1 - skyline.row.clamp(max=_LOWEST_HORIZON))[:, None, None, None]
     ground = scale * below
-    upright = (scale * _FOOT_PER_RISE * _silhouette(sky, below)).clamp(max=_NEAREST_RELIEF)
+    rise = _silhouette(sky, below)
+    upright = (_FAR_RELIEF + _NEARER_PER_RISE * rise) * (rise > _LEAST_RISE)
     disparity = torch.maximum(ground, upright).clamp(MIN_DISPARITY, MAX_DISPARITY)
     return torch.where(sky, torch.full_like(disparity, MIN_DISPARITY), disparity)
 

@@ -202,7 +202,7 @@ def _frame_of(messages: dict[str, Any], scene_scale: float) -> Frame:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the autopilot node; returns the exit code."""
-    return run(AutopilotNode, args)
+    return run(AutopilotNode, AUTOPILOT_PARAMETERS, args)
 
 
 if __name__ == '__main__':

@@ -275,7 +275,7 @@ class GeneratorNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the generator node; returns the exit code."""
-    return run(GeneratorNode, args)
+    return run(GeneratorNode, GENERATOR_PARAMETERS, args)
 
 
 if __name__ == '__main__':

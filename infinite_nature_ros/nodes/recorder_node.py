@@ -35,7 +35,7 @@ class RecorderNode(Node):
 
     Attributes:
         frames: frames recorded so far.
-        stages: seconds that all steps together took, by the stage that the generator names.
+        stages: mean seconds of a step so far, by the stage that the generator names.
     """
 
     def __init__(self, folder: Path, max_frames: int, video_rate: float) -> None:
@@ -52,7 +52,7 @@ class RecorderNode(Node):
         super().__init__('recorder', namespace='infinite_nature')
         self.frames = 0
         self.stages: dict[str, float] = {}
-        self._steps = 0
+        self._steps_timed = 0
         self._max_frames = max_frames
         self._folder = folder
         self._times: list[float] = []
@@ -64,9 +64,10 @@ class RecorderNode(Node):
                                  QoSProfile(depth=_MAX_WAITING))
 
     @property
-    def seconds(self) -> float:
-        """Time from the first frame to the last one."""
-        return self._times[-1] - self._times[0] if self._times else 0.0
+    def step_seconds(self) -> float:
+        """Mean time from frame to frame, 0 before there are three; start-up isn't counted."""
+        moving = self._times[1:]
+        return (moving[-1] - moving[0]) / (len(moving) - 1) if len(moving) > 1 else 0.0
 
     def finish(self) -> list[Path]:
         """Finish the video, make the pictures; returns all files that were made."""
@@ -92,9 +93,12 @@ class RecorderNode(Node):
         self.frames += 1
 
     def _take_diagnostics(self, message: DiagnosticArray) -> None:
-        """Add up how long the stages took."""
+        """Average how long the stages take."""
+        self._steps_timed += 1
         for status in message.status:
             for value in status.values:
                 stage, _, unit = value.key.partition(' ')
                 if unit == '(ms)':
-                    self.stages[stage] = self.stages.get(stage, 0.0) + float(value.value) / 1000
+                    mean = self.stages.get(stage, 0.0)
+                    change = float(value.value) / 1000 - mean
+                    self.stages[stage] = mean + change / self._steps_timed

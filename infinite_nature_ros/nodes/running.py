@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+import inspect
+from pathlib import Path
 import sys
 from types import TracebackType
 
@@ -12,6 +14,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from infinite_nature_ros.nodes.parameters import Parameter
+
 FRAME_QOS = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Reliable, and whoever comes late gets the latest: no node needs to start before another."""
 
@@ -19,16 +23,21 @@ COMMAND_QOS = QoSProfile(depth=1000)
 """Reliable, with room for all that is commanded while a frame is in the making."""
 
 
-def run(create_node: Callable[[], LifecycleNode], args: Sequence[str] | None = None) -> int:
-    """Run a node until it's interrupted.
+def run(create_node: type[LifecycleNode], table: tuple[Parameter, ...],
+        args: Sequence[str] | None = None) -> int:
+    """Run a node until it's interrupted; ``--help`` explains it instead.
 
     Args:
-        create_node: makes the node; a ``ValueError`` of it is a bad parameter.
+        create_node: class of the node; a ``ValueError`` of it is a bad parameter.
+        table: its parameters.
         args: command line; ``None`` is that of the process.
 
     Returns:
         Exit code: 0 after an interruption, 1 if the node couldn't start.
     """
+    if '--help' in (sys.argv if args is None else args):
+        _explain(create_node, table)
+        return 0
     try:
         rclpy.init(args=args)
         node = create_node()
@@ -44,6 +53,16 @@ def run(create_node: Callable[[], LifecycleNode], args: Sequence[str] | None = N
         return 1
     finally:
         rclpy.try_shutdown()
+
+
+def _explain(create_node: type[LifecycleNode], table: tuple[Parameter, ...]) -> None:
+    """Print what a node does and what can be set."""
+    command = Path(sys.argv[0]).name
+    print(f'usage: {command} --ros-args -p NAME:=VALUE ...\n\n'
+          f'{inspect.getdoc(create_node)}\n\nparameters:')
+    for parameter in table:
+        print(f'  {parameter.name} (default {parameter.default!r})\n'
+              f'      {parameter.description}')
 
 
 class ConfigureGuard:

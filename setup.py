@@ -44,7 +44,6 @@ setup(
         'openexr>=3.3',
         'pillow>=10.3',
         'safetensors>=0.4.3',
-        'setuptools',
         'torch>=2.4',
         'tqdm>=4.66',
         'transforms3d>=0.4.2',
@@ -54,7 +53,7 @@ setup(
     ],
     extras_require={
         'test': ['colcon-core>=0.18', 'colcon-ros>=0.5',
-                 'hypothesis>=6', 'pytest>=8', 'ruff>=0.6'],
+                 'hypothesis>=6', 'pytest>=8', 'ruff>=0.6', 'setuptools>=70.1'],
     },
     entry_points={
         'console_scripts': [

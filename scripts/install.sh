@@ -43,7 +43,9 @@ install_torch() {
   # Without a GPU nobody should download several GB of CUDA: a CPU build that pip can find, else
   # the one of PyTorch's own index.
   pip_install 'torch==2.13.0+cpu' 2>/dev/null ||
-    pip_install 'torch==2.13.0' --index-url https://download.pytorch.org/whl/cpu
+    pip_install 'torch==2.13.0' --index-url https://download.pytorch.org/whl/cpu ||
+    { echo "No CPU build of torch could be had; install any torch into $venv, then run make again:
+  $venv/bin/python -m pip install torch" >&2; return 1; }
 }
 
 pip_install() {

@@ -200,7 +200,7 @@ def test_interrupted_fly_leaves_a_video(tmp_path: Path, photo: str) -> None:
         process.kill()
     assert process.returncode == 130
     assert len(_video_frames(out / 'flight.mp4')) == int(
-        next(line for line in printed.splitlines() if ' frames in ' in line).split()[0])
+        next(line for line in printed.splitlines() if ' frames; ' in line).split()[0])
     assert len(children) == 2
     assert not [child for child in children if Path(f'/proc/{child}').exists()]
 

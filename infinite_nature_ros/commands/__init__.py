@@ -8,9 +8,11 @@ import sys
 import tyro
 
 from infinite_nature_ros.commands.fly import fly
+from infinite_nature_ros.commands.import_official import import_checkpoint
 
 _COMMANDS = {
     'fly': fly,
+    'import-official': import_checkpoint,
 }
 
 

@@ -242,11 +242,12 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     pack(MINIATURE, archive)
     truncate(200_000, archive)
     assert main(['import-official', str(archive)]) == 1
-    assert 'ckpt.tar.gz is truncated or damaged' in capsys.readouterr().err
+    assert 'ckpt.tar.gz cannot be imported: it is truncated or damaged' in capsys.readouterr().err
 
 
 def test_an_archive_without_a_checkpoint_is_refused(tmp_path: Path,
                                                     capsys: pytest.CaptureFixture) -> None:
     pack(HERE / 'golden', tmp_path / 'ckpt.tar.gz')
     assert main(['import-official', str(tmp_path / 'ckpt.tar.gz')]) == 1
-    assert r'there is no file *.index' in capsys.readouterr().err
+    assert 'ckpt.tar.gz cannot be imported' in (error := capsys.readouterr().err)
+    assert 'there is no file *.index' in error

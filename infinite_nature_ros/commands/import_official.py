@@ -51,21 +51,19 @@ def import_checkpoint(
     from infinite_nature_ros.refining.tf_checkpoint import TensorFlowCheckpoint
 
     path = path.expanduser()
-    with _unpacked(path) as unpacked:
-        checkpoint = TensorFlowCheckpoint(unpacked)
-        name = checkpoint.prefix.name
-        if out is None:
-            folder = path if path.is_dir() else path.parent
-            out = folder / f'{name}.safetensors'
-        if out.exists() and not force:
-            raise ValueError(f'{out} exists; replace it with --force, or choose another --out')
-        print(f'Reading {name}, {len(checkpoint)} variables ...')
-        try:
+    try:
+        with _unpacked(path) as unpacked:
+            checkpoint = TensorFlowCheckpoint(unpacked)
+            name = checkpoint.prefix.name
+            out = out or (path if path.is_dir() else path.parent) / f'{name}.safetensors'
+            if out.exists() and not force:
+                raise ValueError(f'{out} exists; replace it with --force, or choose another --out')
+            print(f'Reading {name} ...')
             network = import_official(checkpoint, model)
-        except ValueError as error:
-            raise ValueError(f'{path} cannot be imported: {error}') from error
-        # The index has the check sums of all variables, so its hash identifies them.
-        identity = hashlib.sha256(checkpoint.index.read_bytes()).hexdigest()
+            # The index has the check sums of all variables, so its hash identifies them.
+            identity = hashlib.sha256(checkpoint.index.read_bytes()).hexdigest()
+    except ValueError as error:
+        raise ValueError(f'{path} cannot be imported: {error}') from error
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(network, out, provenance=f'imported from the TensorFlow checkpoint {name}, whose '
                                           f'index has the SHA-256 {identity}')
@@ -87,7 +85,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
             with tarfile.open(path) as archive:
                 _unpack_checkpoint(archive, folder)
         except (EOFError, tarfile.TarError, zlib.error) as error:
-            raise ValueError(f'{path} is truncated or damaged ({error}); fetch it again') from error
+            raise ValueError(f'it is truncated or damaged ({error}); fetch it again') from error
         yield folder
 
 

@@ -8,9 +8,13 @@ import sys
 import tyro
 
 from infinite_nature_ros.commands.fly import fly
+from infinite_nature_ros.commands.import_official import import_checkpoint
+from infinite_nature_ros.commands.info import info
 
 _COMMANDS = {
     'fly': fly,
+    'import-official': import_checkpoint,
+    'info': info,
 }
 
 

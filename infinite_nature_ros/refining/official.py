@@ -9,11 +9,8 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from infinite_nature_ros.refining.spade import (
-    infinite_nature,
-    SpadeRefiner,
-    spectral_convolutions,
-)
+from infinite_nature_ros.refining.registry import build_network
+from infinite_nature_ros.refining.spade import SpadeRefiner, spectral_convolutions
 
 _SCOPES = {
     'encoder': 'generator/spade_encoder',
@@ -21,26 +18,32 @@ _SCOPES = {
 }
 
 
-def import_official(variables: Mapping[str, np.ndarray]) -> SpadeRefiner:
-    """Build ``infinite-nature`` with the weights of a checkpoint of the official release.
+def import_official(variables: Mapping[str, np.ndarray],
+                    model: str = 'infinite-nature') -> SpadeRefiner:
+    """Build a network with the weights of a checkpoint of the official release.
 
     Spectral norm is folded as the release computes it at test time: with one power iteration
     from the stored ``u``.
 
     Args:
         variables: name to array, in TensorFlow's layouts. Variables of other networks, such as
-            the discriminator's, and of the optimiser are ignored.
+            the discriminator's, and of the optimiser are not looked at.
+        model: registered size of the SPADE family that they belong to.
 
     Returns:
         The network, in eval mode; ``save_weights`` writes it.
 
     Raises:
-        ValueError: if variables are missing or have another shape.
+        ValueError: if variables are missing, have another shape or are not finite, or the model
+            is of another family.
     """
     with torch.device('meta'):
-        network = infinite_nature()
+        network = build_network(model)
+    if not isinstance(network, SpadeRefiner):
+        raise ValueError(f'model {model!r} is of another family than the official one; give '
+                         "'infinite-nature' or another size of it")
     layers = _official_layers(network)
-    _check_variables(variables, layers)
+    variables = _pick_variables(variables, layers)
     state = {f'{path}.{leaf}': tensor
              for path, (scope, shapes) in layers.items()
              for leaf, tensor in _layer_state(scope, shapes, variables).items()}
@@ -71,18 +74,27 @@ def _official_layers(network: SpadeRefiner) -> dict[str, tuple[str, dict[str, li
     return layers
 
 
-def _check_variables(variables: Mapping[str, np.ndarray],
-                     layers: Mapping[str, tuple[str, dict[str, list[int]]]]) -> None:
-    """Raise a ValueError naming what is missing or has another shape."""
+def _pick_variables(variables: Mapping[str, np.ndarray],
+                    layers: Mapping[str, tuple[str, dict[str, list[int]]]],
+                    ) -> dict[str, np.ndarray]:
+    """Take the variables of the given layers, each once: they may be read from a file.
+
+    Raises:
+        ValueError: naming what is missing, has another shape or is not finite.
+    """
     expected = {f'{scope}/{leaf}': shape
                 for scope, shapes in layers.values() for leaf, shape in shapes.items()}
-    problems = [f'{name} is missing' for name in expected if name not in variables]
-    problems += [f'{name} is {list(np.shape(variables[name]))} instead of {shape}'
-                 for name, shape in expected.items()
-                 if name in variables and list(np.shape(variables[name])) != shape]
+    picked = {name: np.asarray(variables[name]) for name in expected if name in variables}
+    problems = [f'{name} is missing' for name in expected if name not in picked]
+    for name, array in picked.items():
+        if list(array.shape) != expected[name]:
+            problems.append(f'{name} is {list(array.shape)} instead of {expected[name]}')
+        elif not np.isfinite(array).all():
+            problems.append(f'{name} has NaN or infinity')
     if problems:
         raise ValueError('these are not the variables of an Infinite Nature checkpoint: '
                          f'{"; ".join(problems[:5])} ({len(problems)} problems in all)')
+    return picked
 
 
 def _layer_state(scope: str, shapes: Mapping[str, list[int]],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import copy
 from dataclasses import asdict, dataclass
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Header:
 def save_weights(network: nn.Module, path: str | Path, *, provenance: str) -> None:
     """Write a network's weights, plain: parametrisations such as spectral norm are folded.
 
+    The file appears when it is complete; what was there before is replaced then.
+
     Args:
         network: a network with a ``config`` attribute, the arguments of ``build_network``.
         path: file to write, ending in ``.safetensors``.
@@ -44,12 +47,20 @@ def save_weights(network: nn.Module, path: str | Path, *, provenance: str) -> No
 
     Raises:
         ValueError: if the path has another ending.
+        OSError: if it can't be written.
     """
     path = _check_extension(path)
     header = json.dumps(asdict(Header(network.config, provenance)))
     tensors = {name: tensor.detach().cpu().contiguous()
                for name, tensor in _plain_state_dict(network).items()}
-    save_file(tensors, path, metadata={_METADATA_KEY: header})
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+    try:
+        save_file(tensors, partial, metadata={_METADATA_KEY: header})
+        partial.replace(path)
+    except SafetensorError as error:
+        raise OSError(f'{path} cannot be written: {error}') from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_weights(path: str | Path) -> nn.Module:

@@ -13,6 +13,7 @@ ROS = [
     'ros-diagnostic-msgs==5.3.6',
     'ros-geometry-msgs==5.3.6',
     'ros-nav-msgs==5.3.6',
+    'ros-rosgraph-msgs==2.0.3',
     'ros-sensor-msgs==5.3.6',
     'ros-std-msgs==5.3.6',
     'ros-std-srvs==5.3.6',
@@ -29,12 +30,12 @@ setup(
     maintainer_email='infinite-nature-ros@users.noreply.github.com',
     python_requires='>=3.10,<3.14',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['assets/photos/*']},
+    package_data={PACKAGE: ['assets/*.xml', 'assets/photos/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
         (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
-        (f'share/{PACKAGE}/config', glob('config/*.yaml')),
+        (f'share/{PACKAGE}/config', glob('config/*.yaml') + glob(f'{PACKAGE}/assets/*.xml')),
     ],
     install_requires=[
         'av>=12',

@@ -73,8 +73,9 @@ class Flight:
     def from_photo(cls, photo: Any, *, model: str | Path | Refiner = 'default',
                    size: tuple[int, int] = DEFAULT_SIZE,
                    disparity: str | Path | Tensor = 'auto', fov: float | None = None,
-                   sky: bool = True, pose: Tensor | None = None, device: str = 'auto',
-                   seed: int | None = None, **options: Any) -> Flight:
+                   intrinsics: Tensor | None = None, sky: bool = True,
+                   pose: Tensor | None = None, device: str = 'auto', seed: int | None = None,
+                   **options: Any) -> Flight:
         """Start a flight at a photo, level with its skyline.
 
         Args:
@@ -83,6 +84,7 @@ class Flight:
             size: height and width of the frames, divisible by 32; the photo is cropped to fit.
             disparity: a source of ``depth_sources.list_sources()``, a file, or ``[B, 1, H, W]``.
             fov: horizontal field of view in degrees; ``None``: the release's 64.
+            intrinsics: ``[B, 4]`` of the frames, normalised; they go before ``fov``.
             sky: keep the photo's sky as a far dome.
             pose: ``[B, 3, 4]`` world to camera of the photo; ``None``: level with its skyline.
             device: a torch device, or 'auto': CUDA where there is one.
@@ -94,7 +96,9 @@ class Flight:
         """
         photos = photo if isinstance(photo, list | tuple) else [photo]
         image = torch.cat([load_photo(item, size) for item in photos])
-        intrinsics = camera.default_intrinsics(*size, fov).expand(len(image), 4)
+        if intrinsics is None:
+            intrinsics = camera.default_intrinsics(*size, fov)
+        intrinsics = intrinsics.expand(len(image), 4)
         matte = detect_sky(image)
         if pose is None:
             skyline = find_skyline(image, matte)
@@ -109,6 +113,11 @@ class Flight:
     def frame(self) -> Frame:
         """The view at the present pose."""
         return self._frame
+
+    @property
+    def start(self) -> Frame:
+        """The first frame, which ``reset`` goes back to."""
+        return self._start
 
     @property
     def intrinsics(self) -> Tensor:

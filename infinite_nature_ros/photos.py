@@ -63,13 +63,37 @@ def crop_and_resize(picture: Image.Image, height: int, width: int) -> Image.Imag
     Enlarging interpolates linearly instead. Works for all modes that Pillow can resample, 'F'
     among them.
     """
-    crop_width = min(picture.width, picture.height * width / height)
-    crop_height = min(picture.height, picture.width * height / width)
+    across, down = _shares(picture.height, picture.width, height, width)
+    crop_width, crop_height = across * picture.width, down * picture.height
     left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
     shrinks = crop_width >= width
     method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
     return picture.resize((width, height), method,
                           box=(left, top, left + crop_width, top + crop_height))
+
+
+def crop_intrinsics(intrinsics: Tensor, source_size: tuple[int, int],
+                    size: tuple[int, int]) -> Tensor:
+    """Intrinsics of a picture that ``crop_and_resize`` made.
+
+    Args:
+        intrinsics: ``[B, 4]`` of the whole picture, normalised.
+        source_size: height and width of that picture.
+        size: height and width of what was made of it.
+
+    Returns:
+        ``[B, 4]``.
+    """
+    shares = intrinsics.new_tensor(_shares(*source_size, *size))
+    focal, centre = intrinsics[:, :2] / shares, (intrinsics[:, 2:] - 0.5) / shares + 0.5
+    return torch.cat([focal, centre], dim=1)
+
+
+def _shares(source_height: int, source_width: int, height: int,
+            width: int) -> tuple[float, float]:
+    """Shares of a picture's width and height that the crop to an aspect ratio leaves."""
+    return (min(1.0, source_height * width / height / source_width),
+            min(1.0, source_width * height / width / source_height))
 
 
 def sample_photos() -> dict[str, Path]:

@@ -455,12 +455,16 @@ def test_transforms_say_what_odometry_says(monkeypatch: pytest.MonkeyPatch) -> N
     class StandInNode:
         """Node whose publishers note what they are given."""
 
-        def create_publisher(self, kind: type, topic: str, qos: QoSProfile) -> SimpleNamespace:
+        def create_publisher(self, kind: type, topic: str, **qos: Any) -> SimpleNamespace:
             return SimpleNamespace(
                 publish=lambda message: published.append((topic, message.transforms)))
 
         def get_parameter(self, name: str) -> SimpleNamespace:
-            return SimpleNamespace(value=name.removesuffix('_frame_id'))
+            numbers = {'scene_scale': 10.0, 'camera_x': 0.5, 'camera_pitch': math.radians(90)}
+            if name.endswith('_frame_id'):
+                return SimpleNamespace(value=name.removesuffix('_frame_id'))
+            return SimpleNamespace(value='drone1/' if name == 'frame_prefix'
+                                   else numbers.get(name, 0.0))
 
         def get_clock(self) -> Any:
             return probe.get_clock()
@@ -477,11 +481,14 @@ def test_transforms_say_what_odometry_says(monkeypatch: pytest.MonkeyPatch) -> N
     probe.destroy_node()
     links = {(item.header.frame_id, item.child_frame_id): item.transform
              for _, transforms in published for item in transforms}
-    assert set(links) == {('map', 'odom'), ('odom', 'base'), ('base', 'camera'),
-                          ('camera', 'optical')}
-    moved = links['odom', 'base']
+    chain = [f'drone1/{name}' for name in ('map', 'odom', 'base', 'camera', 'optical')]
+    assert set(links) == set(zip(chain, chain[1:], strict=False))
+    moved = links['drone1/odom', 'drone1/base']
     assert (moved.translation.x, moved.rotation.z) == (3.0, 0.8)
-    optical = links['camera', 'optical'].rotation
+    mounted = links['drone1/base', 'drone1/camera']
+    assert mounted.translation.x == pytest.approx(0.5)
+    assert [mounted.rotation.w, mounted.rotation.y] == pytest.approx([math.sqrt(0.5)] * 2)
+    optical = links['drone1/camera', 'drone1/optical'].rotation
     assert (optical.x, optical.y, optical.z, optical.w) == (-0.5, 0.5, -0.5, 0.5)
 
 

@@ -68,6 +68,7 @@ def fly(
     from rclpy.signals import SignalHandlerOptions
 
     from infinite_nature_ros.nodes.recorder_node import RecorderNode
+    from infinite_nature_ros.nodes.transport import allow_large_images
     from infinite_nature_ros.photos import find_photo, load_photo
 
     if frames < 1:
@@ -77,6 +78,7 @@ def fly(
     generator = {'image': image, 'model': model, 'height': height, 'width': width,
                  'disparity': disparity, 'fov': fov, 'seed': seed, 'device': device}
     print(f'To listen in: {isolate_domain()}')
+    allow_large_images(height, width)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     with ExitStack() as stack:
         stack.callback(rclpy.try_shutdown)

@@ -9,9 +9,10 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from nav_msgs.msg import Path
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 import torch
@@ -35,11 +36,15 @@ from infinite_nature_ros.nodes.parameters import (
     PILOT_PARAMETERS,
     values_of,
 )
-from infinite_nature_ros.nodes.running import COMMAND_QOS, ConfigureGuard, run
+from infinite_nature_ros.nodes.qos import COMMAND_QOS, LATCHED_QOS, overridable
+from infinite_nature_ros.nodes.running import ConfigureGuard, run
 
 _TOPICS = {'camera/disparity/image': Image, 'camera/camera_info': CameraInfo, 'pose': PoseStamped}
 _TICK_SECONDS = 0.1
 _SETTLE_SECONDS = 0.5
+
+# So often a command is sent again before the log says that no frame comes.
+_PATIENCE = 3
 
 # Distance in scene units, far below a step, within which a frame's pose is the commanded one.
 _SAME_PLACE = 1e-3
@@ -71,20 +76,24 @@ class AutopilotNode(LifecycleNode):
         self._active = False
         self._pilot: Autopilot | None = None
         self._unanswered: list[PoseStamped] = []
+        self._repeats = 0
         self._new_start: dict[str, Any] | None = None
         self._quiet_since = time.monotonic()
+        self.add_on_set_parameters_callback(self._check)
+        self.add_post_set_parameters_callback(self._apply)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Offer topics and listen to the camera."""
         with ConfigureGuard(self) as guard:
             self._scene_scale = self.get_parameter('scene_scale').value
             self._new_pilot(default_intrinsics(1, 1))  # refuses bad settings now, not in flight
-            latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             self._commands = self.create_lifecycle_publisher(
-                PoseStamped, 'command_pose', COMMAND_QOS)
-            self._trajectory = self.create_lifecycle_publisher(Path, 'trajectory', latched)
+                PoseStamped, 'command_pose', **overridable(COMMAND_QOS))
+            self._trajectory = self.create_lifecycle_publisher(
+                Path, 'trajectory', **overridable(LATCHED_QOS))
             self._subscriptions_made = [
-                self.create_subscription(TwistStamped, 'command_velocity', self._take_velocity, 1),
+                self.create_subscription(TwistStamped, 'command_velocity', self._take_velocity,
+                                         **overridable(1)),
                 *subscribe_frames(self, _TOPICS, self._take_frame)]
             # Patience is measured in real time, also where the clock is simulated or stands.
             self._timer = self.create_timer(_TICK_SECONDS, self._tick,
@@ -114,6 +123,9 @@ class AutopilotNode(LifecycleNode):
     def _take_frame(self, messages: dict[str, Any]) -> None:
         """Command the next pose if this frame answers the last command."""
         self._quiet_since = time.monotonic()
+        if self._repeats >= _PATIENCE:
+            self.get_logger().info('frames come again, the flight goes on')
+        self._repeats = 0
         pose = messages['pose'].pose
         answered = [number for number, command in enumerate(self._unanswered)
                     if same_pose(pose, command.pose, _SAME_PLACE * self._scene_scale)]
@@ -137,7 +149,16 @@ class AutopilotNode(LifecycleNode):
             self._pilot = None
             self._command_next(messages)
         elif self._unanswered:
-            self._commands.publish(self._unanswered[-1])
+            self._repeat_command()
+
+    def _repeat_command(self) -> None:
+        """Send the last command again; say it once if that doesn't help."""
+        self._commands.publish(self._unanswered[-1])
+        self._repeats += 1
+        if self._repeats == _PATIENCE:
+            self.get_logger().warning(
+                f'no frame has come after the command was sent {_PATIENCE} times more: is the '
+                'generator running? The command is sent on until one comes')
 
     def _command_next(self, messages: dict[str, Any]) -> None:
         """Command the pose that the autopilot chooses after seeing a frame."""
@@ -157,16 +178,37 @@ class AutopilotNode(LifecycleNode):
         self._unanswered = [*self._unanswered[-1:], command]
         self._commands.publish(command)
 
-    def _new_pilot(self, intrinsics: Tensor) -> Autopilot:
-        """Autopilot as the parameters say.
+    def _new_pilot(self, intrinsics: Tensor, **changes: Any) -> Autopilot:
+        """Autopilot as the parameters say, but for changes to them.
 
         Raises:
             ValueError: if a parameter can't be used.
         """
-        settings = values_of(self, PILOT_PARAMETERS)
+        settings = values_of(self, PILOT_PARAMETERS) | changes
         if settings['horizon'] < 0:
             settings['horizon'] = None
         return Autopilot(intrinsics, **settings)
+
+    def _check(self, changes: list[Parameter]) -> SetParametersResult:
+        """Refuse settings that no autopilot can fly with."""
+        settings = _pilot_settings(changes)
+        try:
+            if settings:
+                self._new_pilot(default_intrinsics(1, 1), **settings)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply(self, changes: list[Parameter]) -> None:
+        """Fly on with new settings; what was seen is kept where they leave room for it."""
+        if self._pilot is None or not _pilot_settings(changes):
+            return
+        seen = self._pilot.state_dict()
+        self._pilot = self._new_pilot(self._pilot.intrinsics)
+        try:
+            self._pilot.load_state_dict(seen)
+        except ValueError:
+            self.get_logger().info('the new settings need another map: it is drawn anew')
 
     def _plan(self, frame: Frame, header: Header) -> Path:
         """Poses to come if nothing new comes into view."""
@@ -183,6 +225,12 @@ class AutopilotNode(LifecycleNode):
                 self._pilot.steer(turn * self._pilot.intrinsics[:, :2])
             except ValueError as error:
                 self.get_logger().warning(f'command_velocity refused: {error}')
+
+
+def _pilot_settings(changes: list[Parameter]) -> dict[str, Any]:
+    """Choose the changes that are the autopilot's, by name."""
+    names = {parameter.name for parameter in PILOT_PARAMETERS}
+    return {change.name: change.value for change in changes if change.name in names}
 
 
 def _frame_of(messages: dict[str, Any], scene_scale: float) -> Frame:

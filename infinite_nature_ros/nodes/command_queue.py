@@ -28,9 +28,11 @@ class CommandQueue:
         """
         self._frame_id = map_frame_id
         self._scene_scale = scene_scale
-        self._poses: deque[Tensor] = deque(maxlen=None if mode == 'every' else 1)
+        self._poses: deque[tuple[Tensor, PoseStamped | None]] = deque(
+            maxlen=None if mode == 'every' else 1)
         self._trajectory: deque[Tensor] = deque()
         self._last: PoseStamped | None = None
+        self._popped: PoseStamped | None = None
 
     def __len__(self) -> int:
         """Count the single poses that wait."""
@@ -40,6 +42,15 @@ class CommandQueue:
     def trajectory_left(self) -> int:
         """Poses of the trajectory that wait."""
         return len(self._trajectory)
+
+    @property
+    def popped(self) -> PoseStamped | None:
+        """The last single command that was taken to be flown."""
+        return self._popped
+
+    def resume(self, command: PoseStamped | None) -> None:
+        """Go on after an earlier run, whose last flown command may be sent again."""
+        self._last = self._popped = command
 
     def add(self, command: PoseStamped) -> bool:
         """Append a command; ``False`` if it's the last one, sent again.
@@ -54,7 +65,7 @@ class CommandQueue:
         if command == self._last and stamp_of(command) != (0, 0):
             return False
         self._last = command
-        self._poses.append(pose)
+        self._poses.append((pose, command))
         return True
 
     def start_trajectory(self, trajectory: Path) -> None:
@@ -70,11 +81,15 @@ class CommandQueue:
     def feed_trajectory(self) -> None:
         """Let the trajectory's next pose wait to be flown, unless the last one still does."""
         if self._trajectory and not self._poses:
-            self._poses.append(self._trajectory.popleft())
+            self._poses.append((self._trajectory.popleft(), None))
 
     def pop(self) -> Tensor | None:
         """Take the pose ``[1, 3, 4]`` to fly next; ``None`` if none waits."""
-        return self._poses.popleft() if self._poses else None
+        if not self._poses:
+            return None
+        pose, command = self._poses.popleft()
+        self._popped = command or self._popped
+        return pose
 
     def clear(self) -> None:
         """Drop all that waits."""

@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from infinite_nature_ros.nodes.messages import stamp_of
-from infinite_nature_ros.nodes.running import FRAME_QOS
+from infinite_nature_ros.nodes.qos import FRAME_QOS, overridable
 
 
 def subscribe_frames(node: Node, topics: Mapping[str, type],
@@ -42,5 +42,5 @@ def subscribe_frames(node: Node, topics: Mapping[str, type],
         elif len(incomplete) > depth:
             incomplete.pop(min(incomplete))
 
-    return [node.create_subscription(kind, topic, partial(take, topic), qos)
+    return [node.create_subscription(kind, topic, partial(take, topic), **overridable(qos))
             for topic, kind in topics.items()]

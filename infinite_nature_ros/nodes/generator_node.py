@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 import sys
 import time
 from typing import Any
 
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path as PathMessage
 import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile
+from rclpy.parameter import Parameter
 from rclpy.timer import Timer
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 from torch import Tensor
 
 from infinite_nature_ros.camera import level_pose, position
 from infinite_nature_ros.flight import Flight
+from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.nodes.command_queue import CommandQueue
+from infinite_nature_ros.nodes.flight_store import FlightStore, SavedFlight
 from infinite_nature_ros.nodes.frame_publisher import FramePublisher
 from infinite_nature_ros.nodes.messages import (
     disparity_from_message,
-    header_at,
+    intrinsics_from_message,
     rgb_array,
     stamp_of,
 )
+from infinite_nature_ros.nodes.monitor import FlightMonitor
 from infinite_nature_ros.nodes.parameters import (
     declare_parameters,
     GENERATOR_PARAMETERS,
 )
-from infinite_nature_ros.nodes.running import COMMAND_QOS, ConfigureGuard, run
-from infinite_nature_ros.photos import find_photo
+from infinite_nature_ros.nodes.qos import COMMAND_QOS, overridable
+from infinite_nature_ros.nodes.running import ConfigureGuard, run
+from infinite_nature_ros.nodes.transforms import frame_ids
+from infinite_nature_ros.nodes.transport import warn_if_too_large
+from infinite_nature_ros.photos import crop_intrinsics, find_photo
 from infinite_nature_ros.refining import create_model
+
+_SEEDS = {'seed_image': Image, 'seed_disparity': Image, 'seed_camera_info': CameraInfo}
+
+# What makes a flight what it is: only one with the same goes on from a state_file.
+_KIND = ('image', 'model', 'height', 'width', 'disparity', 'fov', 'sky', 'initial_attitude',
+         'initial_pitch', 'initial_roll', 'scene_scale')
 
 
 class GeneratorNode(LifecycleNode):
@@ -60,25 +71,32 @@ class GeneratorNode(LifecycleNode):
         declare_parameters(self, GENERATOR_PARAMETERS)
         self._active = False
         self._paused = False
-        self._seed_image: Image | None = None
-        self._seed_disparity: Image | None = None
+        self._seeds: dict[str, Any] = {}
+        self._store: FlightStore | None = None
         self._trajectory_timer: Timer | None = None
+        self.add_post_set_parameters_callback(self._apply)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load photo and model, offer topics and services."""
+        """Load photo and model, or go on with the flight that was saved; offer topics."""
         with ConfigureGuard(self) as guard:
             self._refiner = create_model(self._value('model'))
             self._flight = self._take_off(find_photo(self._value('image')))
+            saved = self._find_saved()
+            warn_if_too_large(self.get_logger(), self._value('height'), self._value('width'))
             self._frames = FramePublisher(self)
-            self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+            self._monitor = FlightMonitor(self, str(self._flight.device))
+            self._monitor.start(self._flight.start)
             self._create_inputs()
+            if saved is not None:
+                self._frames.resume(saved.stamp, saved.path)
+                self._commands.resume(saved.command)
         return guard.result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish what the camera sees now and fly what waits."""
         result = super().on_activate(state)
         self._active = True
-        self._frames.publish(self._flight.frame)
+        self._show(self._flight.frame)
         self._more.trigger()
         return result
 
@@ -91,7 +109,7 @@ class GeneratorNode(LifecycleNode):
         """Let go of the flight, topics and services."""
         self._stop_trajectory()
         self._frames.destroy()
-        self.destroy_publisher(self._diagnostics)
+        self._monitor.destroy()
         self.destroy_guard_condition(self._more)
         for subscription in self._subscriptions_made:
             self.destroy_subscription(subscription)
@@ -104,16 +122,45 @@ class GeneratorNode(LifecycleNode):
         """Value of a parameter."""
         return self.get_parameter(name).value
 
-    def _seed(self) -> int | None:
+    def _drawn_from(self) -> int | None:
         """Seed to start with, ``None`` to draw it."""
         return None if self._value('seed') < 0 else self._value('seed')
 
-    def _take_off(self, photo: Path | np.ndarray, disparity: Tensor | None = None) -> Flight:
+    def _apply(self, changes: list[Parameter]) -> None:
+        """Let a trajectory go on at the new rate; what else can be set is read where it's used."""
+        for change in changes:
+            if change.name == 'rate' and self._trajectory_timer is not None:
+                self._trajectory_timer.timer_period_ns = round(1e9 / change.value)
+
+    def _find_saved(self) -> SavedFlight | None:
+        """Go on with the flight in ``state_file``; ``None`` if there is none.
+
+        Raises:
+            ValueError: if another flight is in the file.
+            OSError: if the file can't be read, or couldn't be written.
+        """
+        self._store = None
+        if not self._value('state_file'):
+            return None
+        path = Path(self._value('state_file')).expanduser()
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f'the folder of state_file {path} does not exist; make it')
+        self._store = FlightStore(path, {name: self._value(name) for name in _KIND})
+        saved = self._store.load()
+        if saved is not None:
+            self._flight.load_state_dict(saved.snapshot)
+            self.get_logger().info(f'going on from {path}, where {len(saved.path)} poses of the '
+                                   'path were flown; ~/reset starts over')
+        return saved
+
+    def _take_off(self, photo: Path | np.ndarray, disparity: Tensor | None = None,
+                  intrinsics: Tensor | None = None) -> Flight:
         """Flight into a photo, as the parameters say.
 
         Args:
             photo: a file, or pixels.
             disparity: ``[1, 1, H, W]`` of the photo; ``None`` has it estimated.
+            intrinsics: ``[1, 4]`` of the frames; ``None`` takes the parameter ``fov``.
         """
         pose = None
         if self._value('initial_attitude') == 'given':
@@ -121,25 +168,25 @@ class GeneratorNode(LifecycleNode):
         return Flight.from_photo(
             photo, model=self._refiner, size=(self._value('height'), self._value('width')),
             disparity=self._value('disparity') if disparity is None else disparity,
-            fov=self._value('fov') or None, sky=self._value('sky'), pose=pose,
-            device=self._value('device'), seed=self._seed(), backend=self._value('backend'),
+            fov=self._value('fov') or None, intrinsics=intrinsics, sky=self._value('sky'),
+            pose=pose, device=self._value('device'), seed=self._drawn_from(),
+            backend=self._value('backend'),
             max_step=(self._value('max_step_distance'), self._value('max_step_angle')))
 
     def _create_inputs(self) -> None:
-        """Subscribe to commands and seed images, offer services."""
+        """Subscribe to commands and seeds, offer services."""
         mode = self._value('command_mode')
-        self._commands = CommandQueue(mode, self._value('map_frame_id'),
-                                      self._value('scene_scale'))
+        self._commands = CommandQueue(mode, frame_ids(self)['map'], self._value('scene_scale'))
         self._more = self.create_guard_condition(self._fly_next)
         # A queue of one holds the newest pose of a stream that is faster than the flight.
-        command_qos = COMMAND_QOS if mode == 'every' else QoSProfile(depth=1)
+        command_qos = COMMAND_QOS if mode == 'every' else 1
         self._subscriptions_made = [
-            self.create_subscription(kind, topic, self._refusing(take), qos)
+            self.create_subscription(kind, topic, self._refusing(take), **overridable(qos))
             for kind, topic, take, qos in (
                 (PoseStamped, 'command_pose', self._take_command, command_qos),
-                (PathMessage, 'command_trajectory', self._take_trajectory, QoSProfile(depth=1)),
-                (Image, 'seed_image', self._take_seed_image, QoSProfile(depth=5)),
-                (Image, 'seed_disparity', self._take_seed_disparity, QoSProfile(depth=5)))]
+                (PathMessage, 'command_trajectory', self._take_trajectory, 1),
+                *((kind, topic, partial(self._take_seed, topic), 5)
+                  for topic, kind in _SEEDS.items()))]
         self._services_made = [
             self.create_service(Trigger, '~/reset', self._reset),
             self.create_service(Trigger, '~/step', self._step),
@@ -147,7 +194,7 @@ class GeneratorNode(LifecycleNode):
 
     def _refusing(self, take: Callable) -> Callable:
         """Wrap a callback so that it logs what is wrong with a message and lives on."""
-        def callback(message: PoseStamped | PathMessage | Image) -> None:
+        def callback(message: Any) -> None:
             try:
                 take(message)
             except ValueError as error:
@@ -176,31 +223,62 @@ class GeneratorNode(LifecycleNode):
             self.destroy_timer(self._trajectory_timer)
             self._trajectory_timer = None
 
-    def _take_seed_image(self, message: Image) -> None:
-        self._seed_image = message
-        self._start_over()
+    def _take_seed(self, topic: str, message: Image | CameraInfo) -> None:
+        """Start over from the seed image, anew with all that comes with its stamp."""
+        self._seeds[topic] = message
+        if self._seed('seed_image', stamp_of(message)) is not None:
+            self._start_over(stamp_of(message))
 
-    def _take_seed_disparity(self, message: Image) -> None:
-        self._seed_disparity = message
-        if self._seed_image is not None and stamp_of(self._seed_image) == stamp_of(message):
-            self._start_over()
+    def _seed(self, topic: str, stamp: tuple[int, int]) -> Any | None:
+        """Message of a stamp, if it was the topic's last."""
+        message = self._seeds.get(topic)
+        return message if message is not None and stamp_of(message) == stamp else None
 
-    def _start_over(self) -> None:
-        """Start over from the seed image, with the disparity of its stamp if there is one."""
-        photo, disparity = rgb_array(self._seed_image), None
-        given = self._seed_disparity
-        if given is not None and stamp_of(given) == stamp_of(self._seed_image):
-            disparity = disparity_from_message(given, self._value('height'), self._value('width'),
-                                               self._value('scene_scale'))
-        self._flight = self._take_off(photo, disparity)
+    def _start_over(self, stamp: tuple[int, int]) -> None:
+        """Start over from the seed image of a stamp.
+
+        Raises:
+            ValueError: if the image or what belongs to it can't be used; the flight goes on.
+        """
+        size = self._value('height'), self._value('width')
+        image, disparity, info = (self._seed(topic, stamp) for topic in _SEEDS)
+        photo = rgb_array(image)
+        if disparity is not None:
+            disparity = disparity_from_message(disparity, *size, self._value('scene_scale'))
+        intrinsics = None
+        if info is not None:
+            if (info.height, info.width) != photo.shape[:2]:
+                raise ValueError(f'seed_camera_info is of {info.width} x {info.height} pixels, '
+                                 f'the seed image of {photo.shape[1]} x {photo.shape[0]}; '
+                                 'give the calibration of this image')
+            intrinsics = crop_intrinsics(intrinsics_from_message(info), photo.shape[:2], size)
+        self._flight = self._take_off(photo, disparity, intrinsics)
         self._start()
 
     def _start(self) -> None:
-        """Publish the first frame of a new flight."""
+        """Show the first frame of a new flight."""
         self._commands.clear()
         self._stop_trajectory()
+        self._frames.forget_path()
+        self._monitor.start(self._flight.start)
         if self._active:
-            self._frames.start(self._flight.frame)
+            self._show(self._flight.frame)
+
+    def _show(self, frame: Frame) -> None:
+        """Publish the present frame; it's saved before anybody sees it, so none is lost."""
+        self._frames.take(frame)
+        if self._store is not None:
+            self._save(self._store)
+        self._frames.publish()
+
+    def _save(self, store: FlightStore) -> None:
+        """Keep the flight; a full disk doesn't end it."""
+        try:
+            store.save(SavedFlight(self._flight.state_dict(), self._frames.stamp.nanoseconds,
+                                   self._frames.path, self._commands.popped))
+        except OSError as error:
+            self.get_logger().error(f'the flight is not saved: {error}',
+                                    throttle_duration_sec=10.0)
 
     def _fly_next(self) -> None:
         """Fly the next pose that waits, if any."""
@@ -228,24 +306,14 @@ class GeneratorNode(LifecycleNode):
                              f'most {self._value("max_jump") * scale:.4g} m apart (max_jump)')
         frame = self._flight.step(pose)
         stepped = time.perf_counter()
-        stamp = self._frames.publish(frame)
-        self._publish_diagnostics(
-            stamp, {**self._flight.timings, 'publish': time.perf_counter() - stepped})
+        self._show(frame)
+        publishing = {'publish': time.perf_counter() - stepped}
+        self._monitor.note(frame, self._flight.timings | publishing, self._flight.sub_steps)
         return True
-
-    def _publish_diagnostics(self, stamp: Time, seconds: dict[str, float]) -> None:
-        """Publish how long the stages of a step took; the values are milliseconds."""
-        status = DiagnosticStatus(
-            level=DiagnosticStatus.OK, name=f'{self.get_name()}: flight', message='flying',
-            hardware_id=str(self._flight.device),
-            values=[KeyValue(key=f'{stage} (ms)', value=f'{1000 * duration:.3f}')
-                    for stage, duration in seconds.items()])
-        status.values.append(KeyValue(key='sub-steps', value=str(self._flight.sub_steps)))
-        self._diagnostics.publish(DiagnosticArray(header=header_at(stamp, ''), status=[status]))
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Start over from the first frame, with the seed that the parameter says now."""
-        self._flight.reset(seed=self._seed())
+        self._flight.reset(seed=self._drawn_from())
         self._start()
         response.success, response.message = True, f'started over with seed {self._value("seed")}'
         return response

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 
 from builtin_interfaces.msg import Time
+import cv2
 from geometry_msgs.msg import Point, Pose, Quaternion
 import numpy as np
 import PIL.Image
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from infinite_nature_ros.camera import (
     from_body_frame,
     MAX_DISPARITY,
     MIN_DISPARITY,
+    pixel_rays,
     to_body_frame,
 )
 from infinite_nature_ros.photos import crop_and_resize
@@ -37,6 +39,9 @@ _ENCODINGS = {
     '32FC1': (np.float32, 1),
 }
 """Encodings by name (``sensor_msgs/image_encodings``): type of a value, values of a pixel."""
+
+_POINT = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('rgb', '<u4')])
+"""A coloured point as RViz and PCL read it: the bytes of ``rgb`` stand for a float32."""
 
 _MIN_QUATERNION_NORM = 1e-3
 
@@ -60,6 +65,47 @@ def image_message(array: np.ndarray, encoding: str, header: Header) -> Image:
                     is_bigendian=0, step=width * channels * pixels.itemsize)
     # Assigning an ndarray or a memoryview converts value by value, 1000 times slower.
     message.data.frombytes(memoryview(pixels).cast('B'))
+    return message
+
+
+def compressed_message(rgb: np.ndarray, quality: int, header: Header) -> CompressedImage:
+    """JPEG of a picture, as ``image_transport`` names and reads it.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        quality: 1 to 100.
+        header: header of the message.
+    """
+    _, encoded = cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
+                              [cv2.IMWRITE_JPEG_QUALITY, quality])
+    message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
+    message.data.frombytes(memoryview(encoded).cast('B'))
+    return message
+
+
+def cloud_message(depth: np.ndarray, rgb: np.ndarray, intrinsics: Tensor,
+                  header: Header) -> PointCloud2:
+    """Coloured points of an RGB-D image in its own optical frame, in rows of pixels.
+
+    Args:
+        depth: metres along Z, ``[H, W]``; pixels that aren't finite (the sky) are left out.
+        rgb: uint8 ``[H, W, 3]``.
+        intrinsics: ``[1, 4]``.
+        header: header of the message.
+    """
+    seen = np.isfinite(depth)
+    rays = pixel_rays(intrinsics.cpu(), *depth.shape)[0].numpy()
+    points = np.empty(np.count_nonzero(seen), _POINT)
+    for axis, ray in zip('xyz', rays, strict=True):
+        points[axis] = ray[seen] * depth[seen]
+    red, green, blue = rgb[seen].astype(np.uint32).T
+    points['rgb'] = red << 16 | green << 8 | blue
+    fields = [PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
+              for name, (_, offset) in _POINT.fields.items()]
+    message = PointCloud2(
+        header=header, height=1, width=len(points), fields=fields, is_dense=True,
+        is_bigendian=False, point_step=_POINT.itemsize, row_step=points.nbytes)
+    message.data.frombytes(points.tobytes())
     return message
 
 

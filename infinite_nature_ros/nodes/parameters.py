@@ -97,12 +97,23 @@ def values_of(node: Node, table: tuple[Parameter, ...]) -> dict[str, Any]:
     return {parameter.name: node.get_parameter(parameter.name).value for parameter in table}
 
 
-_FRAME_IDS = (
+_FRAMES = (
+    Parameter('frame_prefix', '', 'put before the names of all frames, to keep two drones apart; '
+              'drone1/ makes drone1/map'),
     Parameter('map_frame_id', 'map', 'frame of poses: level, X forward over the first photo'),
     Parameter('odom_frame_id', 'odom', 'frame of the odometry; here the same as the map'),
     Parameter('base_frame_id', 'base_link', 'frame of the drone'),
     Parameter('camera_frame_id', 'camera_link', 'frame of the camera, X forward (REP 103)'),
     Parameter('optical_frame_id', 'camera_optical_frame', 'frame of the images, Z forward'),
+    Parameter('camera_x', 0.0, 'place of the camera on the drone in metres, forward',
+              range=(-100.0, 100.0)),
+    Parameter('camera_y', 0.0, 'the same, to the left', range=(-100.0, 100.0)),
+    Parameter('camera_z', 0.0, 'the same, up', range=(-100.0, 100.0)),
+    Parameter('camera_roll', 0.0, 'attitude of the camera on the drone in radians, positive is '
+              'right side down',
+              range=(-3.2, 3.2)),
+    Parameter('camera_pitch', 0.0, 'the same, positive is nose down', range=(-3.2, 3.2)),
+    Parameter('camera_yaw', 0.0, 'the same, positive is to the left', range=(-3.2, 3.2)),
 )
 
 _SCENE_SCALE = Parameter('scene_scale', 1.0, 'metres per scene unit; the nearest thing in a '
@@ -138,30 +149,37 @@ GENERATOR_PARAMETERS = (
               live=True),
     Parameter('command_mode', 'every', 'every: fly each commanded pose once, in order; latest: '
               'follow a fast stream by its newest pose', choices=('every', 'latest')),
-    Parameter('rate', 10.0, 'poses of a command_trajectory flown per second, at most',
-              range=(0.01, 1000.0), live=True),
+    Parameter('rate', 10.0, 'poses of a command_trajectory flown per second, at most; '
+              'diagnostics warn where steps take longer', range=(0.01, 1000.0), live=True),
     Parameter('path_length', 500, 'latest poses kept in the path', range=(1, 10000), live=True),
-    *_FRAME_IDS,
+    Parameter('jpeg_quality', 95, 'quality of camera/image_raw/compressed', range=(1, 100),
+              live=True),
+    Parameter('publish_clock', False, 'publish /clock, on which every frame takes 1 / rate '
+              'seconds; other nodes follow it with use_sim_time'),
+    Parameter('state_file', '', 'file that keeps the flight, to go on from it after a crash; '
+              'empty keeps none'),
+    *_FRAMES,
 )
 
 PILOT_PARAMETERS = (
     Parameter('mode', 'safe', 'safe keeps roll level and steers clear of what is ahead; official '
-              'flies as the release', choices=('safe', 'official')),
-    Parameter('speed', 0.2, 'scene units per step; negative flies backward', range=(-1.0, 1.0)),
+              'flies as the release', choices=('safe', 'official'), live=True),
+    Parameter('speed', 0.2, 'scene units per step; negative flies backward', range=(-1.0, 1.0),
+              live=True),
     Parameter('horizon', -1.0, "image row wanted for the horizon, 0 top to 1 bottom; below 0: the "
               "first frame's own in safe mode, 0.3 in official mode", range=(-1.0, 1.0)),
     Parameter('meander_period', [100.0, 100.0], 'steps of a swing of the look target, along '
-              'image x and y'),
+              'image x and y', live=True),
     Parameter('meander_magnitude', [0.0, 0.0], 'size of that swing in shares of the image, along '
-              'x and y'),
+              'x and y', live=True),
     Parameter('steering_decay', 0.9, 'factor on the steering per step; 1 keeps it until steered '
-              'anew', range=(0.0, 1.0)),
+              'anew', range=(0.0, 1.0), live=True),
     Parameter('clearance', 0.75, 'free radius around the way ahead in scene units (safe mode)',
-              range=(0.0, 10.0)),
+              range=(0.0, 10.0), live=True),
     Parameter('height', [0.8, 2.0], 'least and greatest height over the highest terrain ahead in '
-              'scene units (safe mode)'),
+              'scene units (safe mode)', live=True),
     Parameter('lookahead', 10.0, 'distance looked ahead in scene units (safe mode)',
-              range=(1.0, 100.0)),
+              range=(1.0, 100.0), live=True),
 )
 """Settings of an ``Autopilot``, by the names of its arguments."""
 
@@ -169,7 +187,7 @@ AUTOPILOT_PARAMETERS = (
     _SCENE_SCALE,
     *PILOT_PARAMETERS,
     Parameter('plan_steps', 20, 'poses of the planned trajectory, which is published while '
-              'someone listens', range=(1, 1000)),
+              'someone listens', range=(1, 1000), live=True),
     Parameter('answer_timeout', 1.0, 'seconds after which a command without an answer is sent '
               'again', range=(0.1, 600.0), live=True),
 )

@@ -93,12 +93,14 @@ class RecorderNode(Node):
         self.frames += 1
 
     def _take_diagnostics(self, message: DiagnosticArray) -> None:
-        """Average how long the stages take."""
-        self._steps_timed += 1
+        """Average how long the stages take, over all steps that the messages tell of."""
         for status in message.status:
-            for value in status.values:
-                stage, _, unit = value.key.partition(' ')
+            values = {value.key: value.value for value in status.values}
+            steps = int(values.get('steps', 0))
+            self._steps_timed += steps
+            for key, value in values.items():
+                stage, _, unit = key.partition(' ')
                 if unit == '(ms)':
                     mean = self.stages.get(stage, 0.0)
-                    change = float(value.value) / 1000 - mean
-                    self.stages[stage] = mean + change / self._steps_timed
+                    change = float(value) / 1000 - mean
+                    self.stages[stage] = mean + change * steps / self._steps_timed

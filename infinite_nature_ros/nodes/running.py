@@ -12,15 +12,8 @@ import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from infinite_nature_ros.nodes.parameters import Parameter
-
-FRAME_QOS = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""Reliable, and whoever comes late gets the latest: no node needs to start before another."""
-
-COMMAND_QOS = QoSProfile(depth=1000)
-"""Reliable, with room for all that is commanded while a frame is in the making."""
 
 
 def run(create_node: type[LifecycleNode], table: tuple[Parameter, ...],

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import importlib.util
+import io
 import math
+import os
 from pathlib import Path as FilePath
 import runpy
 import sys
 from types import SimpleNamespace
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Pose, PoseStamped, Quaternion, TwistStamped
 from nav_msgs.msg import Path
 import numpy as np
+import PIL.Image
 import pytest
 from rcl_interfaces.srv import SetParameters
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_probe import FRAME_TOPICS, isolated_ros, make_photo, overrides, Probe, SIZE
-from sensor_msgs.msg import CameraInfo, Image
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 import yaml
 
-from infinite_nature_ros.nodes import messages
+from infinite_nature_ros.nodes import frame_publisher, messages, transport
 from infinite_nature_ros.nodes.autopilot_node import AutopilotNode
 from infinite_nature_ros.nodes.generator_node import GeneratorNode
 from infinite_nature_ros.nodes.parameters import AUTOPILOT_PARAMETERS, GENERATOR_PARAMETERS
@@ -338,6 +345,35 @@ def test_seed_disparity_of_the_same_stamp_is_taken(stage: Stage, photo: str,
     probe.spin_until(lambda: np.allclose(shown(), 0.125, rtol=1e-5))
 
 
+@pytest.mark.parametrize('info_first', [True, False])
+def test_seed_camera_info_of_the_same_stamp_is_taken(stage: Stage, photo: str, info_first: bool,
+                                                     capfd: pytest.CaptureFixture) -> None:
+    probe = fly(stage, photo)
+    seeds = {topic: probe.create_publisher(kind, topic, 1)
+             for topic, kind in (('seed_image', Image), ('seed_camera_info', CameraInfo))}
+    for publisher in seeds.values():
+        probe.spin_until(publisher.get_subscription_count)
+    # The crop to 96 x 64 takes the middle 120 of 200 columns, at 0.8 of their size.
+    info = CameraInfo(width=200, height=80)
+    info.k[0], info.k[2], info.k[4], info.k[5] = 150.0, 104.5, 160.0, 39.5
+    info.header.stamp.sec = 7
+    pair = [('seed_image', _image((200, 100, 50), stamp=7, width=200)), ('seed_camera_info', info)]
+    for topic, message in reversed(pair) if info_first else pair:
+        seeds[topic].publish(message)
+        probe.spin_for(0.2)
+
+    def shown() -> list[float]:
+        return list(probe.received['camera/camera_info'][-1].k)
+
+    wanted = [120.0, 0, (104.5 - 40 + 0.5) * 0.8 - 0.5, 0, 128.0, 31.5, 0, 0, 1]
+    probe.spin_until(lambda: shown() == pytest.approx(wanted, rel=1e-5))
+    info.width = 100
+    seeds['seed_camera_info'].publish(info)
+    probe.spin_for(0.3)
+    assert 'calibration of this image' in capfd.readouterr().err
+    assert shown() == pytest.approx(wanted, rel=1e-5)
+
+
 def test_parameters_are_described_and_validated(stage: Stage, photo: str) -> None:
     probe = fly(stage, photo)
     generator = stage.nodes[0]
@@ -354,6 +390,208 @@ def test_parameters_are_described_and_validated(stage: Stage, photo: str) -> Non
         result = set_parameter(name, value)
         assert not result.successful
         assert result.reason
+
+
+def _listen(probe: Probe, kind: type, topic: str, qos: Any = 10) -> list[Any]:
+    got: list[Any] = []
+    probe.create_subscription(kind, topic, got.append, qos)
+    return got
+
+
+def test_compressed_image_is_the_image(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo)
+    sizes = []
+    got = _listen(probe, CompressedImage, 'camera/image_raw/compressed')
+    for count, quality in ((1, 95), (2, 20)):
+        stage.nodes[0].set_parameters([Parameter('jpeg_quality', value=quality)])
+        if count == 2:
+            probe.send((0.2, 0.0, 0.0))
+        probe.spin_until(lambda count=count: len(got) == count)
+        probe.wait_for_frames(count)
+        raw = probe.received['camera/image_raw'][-1]
+        assert got[-1].header == raw.header
+        assert got[-1].format == 'rgb8; jpeg compressed bgr8'
+        decoded = np.asarray(PIL.Image.open(io.BytesIO(bytes(got[-1].data))), dtype=float)
+        assert np.abs(decoded - messages.image_array(raw)).mean() < 20
+        sizes.append(len(got[-1].data))
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_points_are_where_the_depth_says(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo, scene_scale=10.0)
+    got = _listen(probe, PointCloud2, 'camera/points')
+    probe.spin_until(lambda: got)
+    cloud, frame = got[-1], probe.frame(0)
+    assert cloud.header == frame['camera/image_raw'].header
+    assert [(field.name, field.offset) for field in cloud.fields] == [
+        ('x', 0), ('y', 4), ('z', 8), ('rgb', 12)]
+    values = np.frombuffer(cloud.data, np.float32).reshape(-1, 4)
+    depth = pixels(frame, 'camera/depth/image_rect')
+    rows, columns = np.nonzero(np.isfinite(depth))
+    assert (cloud.height, cloud.width, cloud.is_dense) == (1, len(rows), True)
+    assert values[:, 2] == pytest.approx(depth[rows, columns], rel=1e-6)
+    k = np.array(frame['camera/camera_info'].k).reshape(3, 3)
+    seen = k @ values[:, :3].T.astype(float)
+    assert seen[0] / seen[2] == pytest.approx(columns, abs=1e-3)
+    assert seen[1] / seen[2] == pytest.approx(rows, abs=1e-3)
+    colours = np.frombuffer(cloud.data, np.uint8).reshape(-1, 16)[:, 14:11:-1]
+    assert np.array_equal(colours, pixels(frame, 'camera/image_raw')[rows, columns])
+
+
+def test_only_what_is_heard_is_made(stage: Stage, photo: str,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counting(topic: str, make: Any) -> Any:
+        return lambda view: (made.append(topic), make(view))[1]
+
+    monkeypatch.setattr(frame_publisher, '_MESSAGES', {
+        topic: (kind, counting(topic, make))
+        for topic, (kind, make) in frame_publisher._MESSAGES.items()})
+    stage.probe.destroy_node()
+    stage.probe.executor_.remove_node(stage.probe)
+    generator = stage.add(GeneratorNode(parameter_overrides=overrides(image=photo, **SIZE)))
+    listener = stage.probe = rclpy.create_node('listener', namespace='infinite_nature')
+    listener.executor_ = SingleThreadedExecutor()
+    listener.executor_.add_node(listener)
+    listener.executor_.add_node(generator)
+    command = listener.create_publisher(PoseStamped, 'command_pose', 1)
+
+    def spin_until(done: Any) -> None:
+        Probe.spin_until(listener, done)
+
+    spin_until(command.get_subscription_count)
+    for x in (0.1, 0.2):
+        forward = PoseStamped(header=Header(frame_id='map'))
+        forward.pose.position.x = x
+        command.publish(forward)
+    spin_until(lambda: generator.get_parameter('rate') and len(generator._frames.path) == 3)
+    assert made == []
+    # Whoever comes late sees what is to be seen now, with one stamp, and once.
+    got: dict[str, list] = {}
+    for topic in ('camera/image_raw', 'pose'):
+        got[topic] = _listen(listener, frame_publisher.TOPICS[topic], topic)
+        spin_until(lambda topic=topic: got[topic])
+    Probe.spin_for(listener, 0.2)
+    assert sorted(made) == ['camera/image_raw', 'pose']
+    assert got['camera/image_raw'][0].header.stamp == got['pose'][0].header.stamp
+    assert got['pose'][0].pose.position.x == pytest.approx(0.2)
+
+
+def test_camera_mounting_parts_drone_and_camera(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo, camera_x=0.5, camera_z=-0.1, camera_pitch=math.radians(90),
+                initial_attitude='given', frame_prefix='drone1/')
+    probe.send((3.0, 0.0, 1.0))
+    probe.spin_for(0.3)
+    assert len(probe.places()) == 1  # its frame is map, not drone1/map
+    for yaw in (0.0, math.radians(90)):
+        command = PoseStamped(header=Header(frame_id='drone1/map'))
+        command.pose.position.x, command.pose.position.z = 0.3, 1.0
+        # Nose down after the turn: the drone below the camera is level.
+        turn = Quaternion(w=math.cos(yaw / 2), z=math.sin(yaw / 2))
+        half = math.sqrt(0.5)
+        command.pose.orientation = Quaternion(w=turn.w * half, x=-turn.z * half, y=turn.w * half,
+                                              z=turn.z * half)
+        probe.command.publish(command)
+    probe.wait_for_frames(3)
+    places = [probe.frame(number)['odom'].pose.pose for number in (1, 2)]
+    # The camera hangs 0.5 m ahead of the drone's middle and 0.1 m below it.
+    for place, (x, y) in zip(places, ((-0.2, 0.0), (0.3, -0.5)), strict=True):
+        assert [place.position.x, place.position.y, place.position.z] == pytest.approx(
+            [x, y, 1.1], abs=1e-4)
+        assert abs(place.orientation.x) + abs(place.orientation.y) < 1e-4
+    assert places[1].orientation.z == pytest.approx(math.sqrt(0.5), abs=1e-4)
+    frame = probe.frame(2)
+    assert {frame[topic].header.frame_id for topic in ('odom', 'pose', 'path', 'camera/image_raw')
+            } == {'drone1/odom', 'drone1/map', 'drone1/camera_optical_frame'}
+    assert frame['odom'].child_frame_id == 'drone1/base_link'
+    # Between the last two frames the drone turned left about an axis that is not its own.
+    twist = frame['odom'].twist.twist
+    assert twist.angular.z > 0
+    assert abs(twist.angular.x) + abs(twist.angular.y) < 1e-3 * twist.angular.z
+
+
+def test_clock_goes_on_with_the_frames(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo, publish_clock=True, rate=20.0)
+    told = _listen(probe, Clock, '/clock', QoSProfile(depth=100))
+    probe.send((0.1, 0.0, 0.0), (0.2, 0.0, 0.0))
+    probe.wait_for_frames(3)
+    assert probe.call(Trigger, 'generator/reset').success
+    probe.wait_for_frames(4)
+    stamps = [sec + nanosec * 1e-9 for sec, nanosec in probe.stamps('pose')]
+    assert stamps == pytest.approx([0.05, 0.1, 0.15, 0.2])
+    moving = probe.frame(2)['odom'].twist.twist.linear.x
+    assert moving == pytest.approx(0.1 / 0.05, rel=1e-3)
+    count = len(told)
+    probe.spin_until(lambda: len(told) > count + 2)  # it's told again while time stands still
+    assert told[-1].clock == probe.frame(3)['pose'].header.stamp
+
+
+def test_own_clock_and_simulated_time_contradict(stage: Stage, photo: str,
+                                                 capfd: pytest.CaptureFixture) -> None:
+    node = stage.add(GeneratorNode(parameter_overrides=overrides(
+        image=photo, publish_clock=True, use_sim_time=True, **SIZE)), start=False)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert 'set use_sim_time for the other nodes only' in capfd.readouterr().err
+
+
+def test_rate_is_changed_under_way(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo, rate=0.02)
+    publisher = probe.create_publisher(Path, 'command_trajectory', 1)
+    probe.spin_until(publisher.get_subscription_count)
+    publisher.publish(Path(header=Header(frame_id='map'), poses=[PoseStamped()] * 3))
+    probe.spin_for(0.5)
+    assert len(probe.places()) == 1
+    request = [Parameter('rate', value=50.0).to_parameter_msg()]
+    assert probe.call(SetParameters, 'generator/set_parameters',
+                      parameters=request).results[0].successful
+    probe.wait_for_frames(4)
+
+
+def test_quality_of_service_is_overridden_for_one_topic(stage: Stage, photo: str) -> None:
+    topic = 'qos_overrides./infinite_nature/camera/image_raw.publisher'
+    for _ in range(2):  # the second configuration finds the parameters declared
+        generator = GeneratorNode(parameter_overrides=overrides(image=photo, **SIZE) + [
+            Parameter(f'{topic}.reliability', value='best_effort'),
+            Parameter(f'{topic}.depth', value=2)])
+        stage.add(generator)
+        assert generator.trigger_deactivate() == SUCCESS
+        assert generator.trigger_cleanup() == SUCCESS
+        assert generator.trigger_configure() == SUCCESS
+    profiles = {name: stage.probe.get_publishers_info_by_topic(name)[0].qos_profile
+                for name in ('camera/image_raw', 'camera/known/image')}
+    assert profiles['camera/image_raw'].reliability == ReliabilityPolicy.BEST_EFFORT
+    assert profiles['camera/known/image'].reliability == ReliabilityPolicy.RELIABLE
+
+
+def test_too_slow_for_the_rate_is_a_warning(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo, rate=1000.0)
+    probe.send((0.1, 0.0, 0.0))
+    probe.spin_until(lambda: any(message.status[0].level == DiagnosticStatus.WARN
+                                 for message in probe.received['/diagnostics']))
+    warned = next(message.status[0] for message in probe.received['/diagnostics']
+                  if message.status[0].level == DiagnosticStatus.WARN)
+    assert 'rate asks for 1e+03' in warned.message
+    probe.spin_until(lambda: probe.received['/diagnostics'][-1].status[0].level
+                     == DiagnosticStatus.OK)
+    assert 'waiting' in probe.received['/diagnostics'][-1].status[0].message
+
+
+@pytest.mark.parametrize(('size', 'profile', 'warned'), [
+    ((160, 256), '', False), ((224, 224), '', True), ((224, 224), 'mine.xml', False)])
+def test_large_images_are_warned_of(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int],
+                                    profile: str, warned: bool) -> None:
+    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', profile)
+    monkeypatch.setenv('FASTDDS_DEFAULT_PROFILES_FILE', '')
+    said: list[str] = []
+    transport.warn_if_too_large(SimpleNamespace(warning=said.append), *size)
+    assert bool(said) == warned
+    if warned:
+        path = FilePath(said[0].rpartition(' ')[2])
+        assert '<type>SHM</type>' in path.read_text()
+    transport.allow_large_images(*size)
+    chosen = os.environ['FASTRTPS_DEFAULT_PROFILES_FILE']
+    assert chosen == (str(transport.LARGE_DATA_PROFILE) if warned else profile)
 
 
 @pytest.mark.parametrize(('parameters', 'problem'), [

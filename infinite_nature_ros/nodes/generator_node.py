@@ -131,6 +131,7 @@ class GeneratorNode(LifecycleNode):
         for change in changes:
             if change.name == 'rate' and self._trajectory_timer is not None:
                 self._trajectory_timer.timer_period_ns = round(1e9 / change.value)
+                self._trajectory_timer.reset()  # else the old period is waited for once more
 
     def _find_saved(self) -> SavedFlight | None:
         """Go on with the flight in ``state_file``; ``None`` if there is none.

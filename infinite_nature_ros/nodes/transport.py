@@ -17,7 +17,8 @@ _DEFAULT_SEGMENT = 512 * 1024
 # rgb8, two of 32FC1, mono8.
 _BYTES_PER_PIXEL = 3 + 4 + 4 + 1
 
-_PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+# Fast DDS 2 (Jazzy) reads the first, Fast DDS 3 (Kilted) the second.
+_PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 def is_too_large(height: int, width: int) -> bool:
@@ -34,7 +35,8 @@ def warn_if_too_large(logger: RcutilsLogger, height: int, width: int) -> None:
             f'the images of a frame take {height * width * _BYTES_PER_PIXEL // 1024} KiB, and '
             f"Fast DDS' shared memory {_DEFAULT_SEGMENT // 1024} KiB: best-effort subscribers "
             'will lose images, and others wait longer; start all nodes with '
-            f'FASTDDS_DEFAULT_PROFILES_FILE={LARGE_DATA_PROFILE}')
+            f'{_PROFILE_VARIABLES[0]} (in Kilted {_PROFILE_VARIABLES[1]}) set to '
+            f'{LARGE_DATA_PROFILE}')
 
 
 def allow_large_images(height: int, width: int) -> None:
@@ -43,4 +45,4 @@ def allow_large_images(height: int, width: int) -> None:
     Call it before ``rclpy.init``: Fast DDS reads profiles once.
     """
     if is_too_large(height, width):
-        os.environ[_PROFILE_VARIABLES[0]] = str(LARGE_DATA_PROFILE)
+        os.environ |= dict.fromkeys(_PROFILE_VARIABLES, str(LARGE_DATA_PROFILE))

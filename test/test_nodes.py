@@ -478,6 +478,41 @@ def test_only_what_is_heard_is_made(stage: Stage, photo: str,
     assert got['pose'][0].pose.position.x == pytest.approx(0.2)
 
 
+def test_interpolated_frames_come_between(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo, interpolate=3, publish_clock=True, rate=2.0,
+                initial_attitude='given')
+    probe.send((0.2, 0.0, 0.0))
+    probe.wait_for_frames(5)
+    assert [place[0] for place in probe.places()] == pytest.approx(
+        [0, 0.05, 0.1, 0.15, 0.2], abs=1e-5)
+    stamps = [sec + nanosec * 1e-9 for sec, nanosec in probe.stamps('camera/image_raw')]
+    assert stamps == pytest.approx([0.5, 0.625, 0.75, 0.875, 1.0])
+    assert [message.twist.twist.linear.x for message in probe.received['odom'][1:]] == (
+        pytest.approx([0.4] * 4, rel=1e-3))
+    assert len(probe.received['path'][-1].poses) == 5
+    between = [pixels(probe.frame(number), 'camera/image_raw') for number in range(5)]
+    assert all((one != other).any() for one, other in zip(between, between[1:], strict=False))
+    # The flight itself is the same as without.
+    plain = Stage()
+    fly(plain, photo, initial_attitude='given').send((0.2, 0.0, 0.0))
+    plain.probe.spin_until(lambda: plain.probe.places()[-1][0] == pytest.approx(0.2))
+    plain.probe.wait_for_frames(2)
+    assert np.array_equal(between[4], messages.image_array(
+        plain.probe.received['camera/image_raw'][-1]))
+    plain.close()
+
+
+def test_lock_step_holds_with_interpolation(stage: Stage, photo: str) -> None:
+    probe = fly(stage, photo, interpolate=2)
+    commands = _listen(probe, PoseStamped, 'command_pose', 100)
+    stage.add(AutopilotNode(parameter_overrides=overrides(answer_timeout=20.0)))
+    probe.wait_for_frames(1 + 3 * 6)
+    assert len({messages.stamp_of(command) for command in commands}) == len(commands)
+    flown = [pose.pose for pose in probe.received['pose'][3::3]]
+    for pose, command in zip(flown, commands, strict=False):
+        assert messages.same_pose(pose, command.pose, 1e-4)
+
+
 def test_camera_mounting_parts_drone_and_camera(stage: Stage, photo: str) -> None:
     probe = fly(stage, photo, camera_x=0.5, camera_z=-0.1, camera_pitch=math.radians(90),
                 initial_attitude='given', frame_prefix='drone1/')

@@ -25,7 +25,7 @@ class FrameClock:
             ValueError: if the node itself is to follow the clock that it publishes.
         """
         self._node = node
-        self._stamp = Time(clock_type=node.get_clock().clock_type)
+        self._stamp = self._told = Time(clock_type=node.get_clock().clock_type)
         self._publisher = None
         if not node.get_parameter('publish_clock').value:
             return
@@ -37,7 +37,7 @@ class FrameClock:
         self._message_type = ClockMessage
         self._publisher = node.create_publisher(ClockMessage, '/clock', **overridable(10))
         # Who comes while time stands still would wait for ever.
-        self._timer = node.create_timer(_REPEAT_SECONDS, self._tell,
+        self._timer = node.create_timer(_REPEAT_SECONDS, lambda: self.tell(self._told),
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
@@ -45,21 +45,28 @@ class FrameClock:
         """Stamp of the last frame, 0 before the first."""
         return self._stamp
 
-    def advance(self) -> Time:
-        """Stamp of a new frame."""
+    def advance(self, count: int = 1) -> list[Time]:
+        """Stamps of new frames: the last one's is now, the others' are spread before it."""
+        last = self._stamp.nanoseconds
         if self._publisher is not None:
-            period = round(1e9 / self._node.get_parameter('rate').value)
-            self._stamp = self._at(self._stamp.nanoseconds + period)
-            self._tell()
-            return self._stamp
-        # Just after the last stamp where the clock stands still or went back.
-        now = self._node.get_clock().now().nanoseconds
-        self._stamp = self._at(max(now, self._stamp.nanoseconds + 1))
-        return self._stamp
+            end = last + round(1e9 / self._node.get_parameter('rate').value)
+        else:
+            # Just after the last stamp where the clock stands still or went back.
+            end = max(self._node.get_clock().now().nanoseconds, last + count)
+        stamps = [self._at(last + (end - last) * number // count)
+                  for number in range(1, count + 1)]
+        self._stamp = stamps[-1]
+        return stamps
+
+    def tell(self, stamp: Time) -> None:
+        """Publish ``/clock``, if the parameters say so: a frame of this stamp is to come."""
+        self._told = stamp
+        if self._publisher is not None:
+            self._publisher.publish(self._message_type(clock=stamp.to_msg()))
 
     def resume(self, nanoseconds: int) -> None:
         """Go on from a stamp that an earlier run gave."""
-        self._stamp = self._at(nanoseconds)
+        self._stamp = self._told = self._at(nanoseconds)
 
     def destroy(self) -> None:
         """Take the topic away."""
@@ -69,6 +76,3 @@ class FrameClock:
 
     def _at(self, nanoseconds: int) -> Time:
         return Time(nanoseconds=nanoseconds, clock_type=self._stamp.clock_type)
-
-    def _tell(self) -> None:
-        self._publisher.publish(self._message_type(clock=self._stamp.to_msg()))

@@ -173,6 +173,7 @@ class FramePublisher:
         self._drone_from_camera = inverse(camera_mounting(node))
         self._clock = FrameClock(node)
         self._view: _View | None = None
+        self._fresh: list[_View] = []
         self._last_base: Tensor | None = None
         self._path: deque[PoseStamped] = deque()
         self._sent: dict[str, _View] = {}
@@ -191,8 +192,8 @@ class FramePublisher:
 
     @property
     def path(self) -> list[PoseStamped]:
-        """Poses of the last frames."""
-        return list(self._path)
+        """Poses of the last frames, those included that are to be published."""
+        return [*self._path, *(view.pose for view in self._fresh)]
 
     def destroy(self) -> None:
         """Take the topics away."""
@@ -218,25 +219,30 @@ class FramePublisher:
         for pose in path:
             pose.header.frame_id = self._frame_ids['map']
 
-    def take(self, frame: Frame) -> None:
-        """Take a frame of batch size 1 as the present one; ``publish`` sends it."""
-        before, stamp = self._clock.stamp, self._clock.advance()
-        base = compose(self._drone_from_camera, frame.pose.double().cpu())
-        twist = self._twist(base, (stamp - before).nanoseconds * 1e-9)
-        self._view = _View(frame, stamp, self._frame_ids, self._scene_scale,
-                           pose_message(base, self._scene_scale), twist, self._path,
-                           self._node.get_parameter('jpeg_quality').value)
-        self._last_base = base
-        self._path.append(self._view.pose)
-        while len(self._path) > self._node.get_parameter('path_length').value:
-            self._path.popleft()
+    def take(self, frames: Sequence[Frame]) -> None:
+        """Take frames of batch size 1, which were seen since the last; ``publish`` sends them."""
+        before = self._clock.stamp
+        for frame, stamp in zip(frames, self._clock.advance(len(frames)), strict=True):
+            base = compose(self._drone_from_camera, frame.pose.double().cpu())
+            twist = self._twist(base, (stamp - before).nanoseconds * 1e-9)
+            self._fresh.append(_View(
+                frame, stamp, self._frame_ids, self._scene_scale,
+                pose_message(base, self._scene_scale), twist, self._path,
+                self._node.get_parameter('jpeg_quality').value))
+            before, self._last_base = stamp, base
 
     def publish(self) -> None:
-        """Send the present frame to all who listen."""
-        # First, for who gets an image looks up where it was taken.
-        self._transforms.send(self._view.base_pose, self._view.stamp.to_msg())
-        for topic in TOPICS:
-            self._send(topic)
+        """Send the frames to all who listen; the last one is the present one."""
+        fresh, self._fresh = self._fresh, []
+        for self._view in fresh:
+            self._path.append(self._view.pose)
+            while len(self._path) > self._node.get_parameter('path_length').value:
+                self._path.popleft()
+            self._clock.tell(self._view.stamp)
+            # Before the images, for who gets one looks up where it was taken.
+            self._transforms.send(self._view.base_pose, self._view.stamp.to_msg())
+            for topic in TOPICS:
+                self._send(topic)
 
     def _send(self, topic: str) -> None:
         """Send the present frame's message if someone listens and hasn't got it."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from infinite_nature_ros.camera import level_pose, position
 from infinite_nature_ros.flight import Flight
 from infinite_nature_ros.frame import Frame
+from infinite_nature_ros.interpolation import interpolate_frames
 from infinite_nature_ros.nodes.command_queue import CommandQueue
 from infinite_nature_ros.nodes.flight_store import FlightStore, SavedFlight
 from infinite_nature_ros.nodes.frame_publisher import FramePublisher
@@ -265,9 +266,9 @@ class GeneratorNode(LifecycleNode):
         if self._active:
             self._show(self._flight.frame)
 
-    def _show(self, frame: Frame) -> None:
-        """Publish the present frame; it's saved before anybody sees it, so none is lost."""
-        self._frames.take(frame)
+    def _show(self, *frames: Frame) -> None:
+        """Publish what was seen; it's saved before anybody sees it, so nothing is lost."""
+        self._frames.take(frames)
         if self._store is not None:
             self._save(self._store)
         self._frames.publish()
@@ -305,11 +306,17 @@ class GeneratorNode(LifecycleNode):
             scale = self._value('scene_scale')
             raise ValueError(f'the pose is {jump * scale:.4g} m from the camera; send poses at '
                              f'most {self._value("max_jump") * scale:.4g} m apart (max_jump)')
+        before = self._flight.frame
         frame = self._flight.step(pose)
         stepped = time.perf_counter()
-        self._show(frame)
-        publishing = {'publish': time.perf_counter() - stepped}
-        self._monitor.note(frame, self._flight.timings | publishing, self._flight.sub_steps)
+        between = interpolate_frames(before, frame, self._value('interpolate'),
+                                     self._value('backend'))
+        interpolated = time.perf_counter()
+        self._show(*between, frame)
+        seconds = {**self._flight.timings, 'publish': time.perf_counter() - interpolated}
+        if between:
+            seconds['interpolate'] = interpolated - stepped
+        self._monitor.note(frame, seconds, self._flight.sub_steps)
         return True
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -151,6 +151,8 @@ GENERATOR_PARAMETERS = (
               'follow a fast stream by its newest pose', choices=('every', 'latest')),
     Parameter('rate', 10.0, 'poses of a command_trajectory flown per second, at most; '
               'diagnostics warn where steps take longer', range=(0.01, 1000.0), live=True),
+    Parameter('interpolate', 0, 'frames published between two that are flown, their stamps '
+              'spread evenly', range=(0, 16), live=True),
     Parameter('path_length', 500, 'latest poses kept in the path', range=(1, 10000), live=True),
     Parameter('jpeg_quality', 95, 'quality of camera/image_raw/compressed', range=(1, 100),
               live=True),

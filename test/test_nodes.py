@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import contextlib
 import importlib.util
 import io
 import math
@@ -478,7 +479,19 @@ def test_only_what_is_heard_is_made(stage: Stage, photo: str,
     assert got['pose'][0].pose.position.x == pytest.approx(0.2)
 
 
-def test_interpolated_frames_come_between(stage: Stage, photo: str) -> None:
+def _last_picture(photo: str, *poses: tuple[float, float, float], **parameters: Any
+                  ) -> np.ndarray:
+    """What a generator shows after poses."""
+    with contextlib.closing(Stage()) as stage:
+        probe = fly(stage, photo, **parameters)
+        probe.send(*poses)
+        probe.wait_for_frames(1 + len(poses))
+        return pixels(probe.frame(len(poses)), 'camera/image_raw')
+
+
+def test_interpolated_frames_come_between(photo: str, request: pytest.FixtureRequest) -> None:
+    plain = _last_picture(photo, (0.2, 0.0, 0.0), initial_attitude='given')
+    stage = request.getfixturevalue('stage')  # only now: its probe would have heard the other
     probe = fly(stage, photo, interpolate=3, publish_clock=True, rate=2.0,
                 initial_attitude='given')
     probe.send((0.2, 0.0, 0.0))
@@ -492,14 +505,7 @@ def test_interpolated_frames_come_between(stage: Stage, photo: str) -> None:
     assert len(probe.received['path'][-1].poses) == 5
     between = [pixels(probe.frame(number), 'camera/image_raw') for number in range(5)]
     assert all((one != other).any() for one, other in zip(between, between[1:], strict=False))
-    # The flight itself is the same as without.
-    plain = Stage()
-    fly(plain, photo, initial_attitude='given').send((0.2, 0.0, 0.0))
-    plain.probe.spin_until(lambda: plain.probe.places()[-1][0] == pytest.approx(0.2))
-    plain.probe.wait_for_frames(2)
-    assert np.array_equal(between[4], messages.image_array(
-        plain.probe.received['camera/image_raw'][-1]))
-    plain.close()
+    assert (between[4] == plain).all()  # the flight itself is the same as without
 
 
 def test_lock_step_holds_with_interpolation(stage: Stage, photo: str) -> None:
@@ -511,6 +517,34 @@ def test_lock_step_holds_with_interpolation(stage: Stage, photo: str) -> None:
     flown = [pose.pose for pose in probe.received['pose'][3::3]]
     for pose, command in zip(flown, commands, strict=False):
         assert messages.same_pose(pose, command.pose, 1e-4)
+
+
+def test_saved_flight_goes_on_exactly(photo: str, tmp_path: FilePath,
+                                      request: pytest.FixtureRequest) -> None:
+    poses = [(0.2, 0.0, 0.0), (0.4, 0.1, 0.0), (0.5, 0.1, 0.0), (0.7, 0.1, 0.0)]
+    unbroken = _last_picture(photo, *poses)
+    stage = request.getfixturevalue('stage')  # only now: its probe would have heard the other
+    probe = fly(stage, photo, state_file=str(tmp_path / 'flight.state'), path_length=3)
+    sent = probe.send(*poses[:3])
+    probe.wait_for_frames(4)
+    first = stage.nodes.pop()
+    probe.executor_.remove_node(first)
+    first.destroy_node()
+    probe.spin_until(lambda: not probe.command.get_subscription_count())
+    fly(stage, photo, state_file=str(tmp_path / 'flight.state'), path_length=3)
+    probe.wait_for_frames(5)
+    before, after = probe.frame(3), probe.frame(4)
+    for topic in ('camera/image_raw', 'camera/disparity/image', 'camera/known/image'):
+        assert before[topic].data == after[topic].data
+    assert before['pose'].pose == after['pose'].pose
+    assert messages.stamp_of(after['pose']) > messages.stamp_of(before['pose'])
+    assert after['path'].poses[:2] == before['path'].poses[1:]
+    probe.command.publish(sent[-1])  # its sender, which has missed the answer, sends it again
+    probe.spin_for(0.3)
+    assert len(probe.places()) == 5
+    probe.send(poses[3])
+    probe.wait_for_frames(6)
+    assert (pixels(probe.frame(5), 'camera/image_raw') == unbroken).all()
 
 
 def test_camera_mounting_parts_drone_and_camera(stage: Stage, photo: str) -> None:
@@ -638,7 +672,8 @@ def test_bad_start_parameters(parameters: dict, problem: str) -> None:
 
 
 @pytest.mark.parametrize('parameters', [
-    {'image': 'no_such_file.jpg'}, {'model': 'no_such_model'}, {'disparity': 'no_such_source'},
+    {'image': 'no_such_file.jpg'}, {'model': 'no_such_model'}, {'model': 'no_such.safetensors'},
+    {'disparity': 'no_such_source'}, {'state_file': '/no_such_folder/flight.state'},
     {'device': 'abacus'}])
 def test_failure_to_configure_is_clean(stage: Stage, photo: str, parameters: dict,
                                        capfd: pytest.CaptureFixture) -> None:
@@ -858,6 +893,39 @@ def test_autopilot_is_steered_and_plans(stage: Stage, generator: StandInGenerato
     probe.spin_until(lambda: plans and plans[-1].poses[0].pose == generator.commands[-1].pose)
     assert len(plans[-1].poses) == 7
     assert plans[-1].header.frame_id == 'map'
+
+
+def test_autopilot_settings_change_in_flight(stage: Stage, generator: StandInGenerator,
+                                             capfd: pytest.CaptureFixture) -> None:
+    probe = stage.probe
+    stage.add(AutopilotNode())
+    generator.publish(Pose())
+    probe.spin_until(lambda: generator.commands)
+
+    def change(name: str, value: Any) -> Any:
+        request = [Parameter(name, value=value).to_parameter_msg()]
+        return probe.call(SetParameters, 'autopilot/set_parameters',
+                          parameters=request).results[0]
+
+    def fly_on() -> float:
+        before, count = generator.commands[-1].pose, len(generator.commands)
+        generator.publish(before)
+        probe.spin_until(lambda: len(generator.commands) > count)
+        after = generator.commands[-1].pose.position
+        return math.dist((before.position.x, before.position.y, before.position.z),
+                         (after.x, after.y, after.z))
+
+    assert fly_on() == pytest.approx(0.2, abs=1e-3)
+    assert change('speed', 0.1).successful
+    assert fly_on() == pytest.approx(0.1, abs=1e-3)
+    refused = change('height', [3.0, 1.0])
+    assert not refused.successful
+    assert 'least, greatest' in refused.reason
+    assert not change('scene_scale', 2.0).successful
+    assert change('lookahead', 20.0).successful
+    assert 'map: it is drawn anew' in capfd.readouterr().err
+    assert change('mode', 'official').successful
+    assert fly_on() == pytest.approx(0.1, abs=1e-3)
 
 
 def test_autopilot_is_configured_anew(stage: Stage, generator: StandInGenerator) -> None:

@@ -49,6 +49,9 @@ def test_pip_install_gives_working_commands(sources, tmp_path):
     assert list((library / 'infinite_nature_ros' / 'assets' / 'photos').glob('*.jpg'))
     share = target / 'share' / 'infinite_nature_ros'
     assert (share / 'launch' / 'fly.launch.py').exists()
+    profile = 'fastdds_large_data.xml'
+    assert (library / 'infinite_nature_ros' / 'assets' / profile).exists()
+    assert (share / 'config' / profile).exists()
 
 
 def test_colcon_build_gives_working_commands(sources, tmp_path):

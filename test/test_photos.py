@@ -13,6 +13,7 @@ from PIL import Image
 import pytest
 import torch
 
+from infinite_nature_ros import photos
 from infinite_nature_ros.photos import default_photo, load_photo, sample_photos
 
 SIZE = (64, 96)
@@ -239,3 +240,16 @@ def test_sample_photos_load_and_are_credited_as_free():
     for path in samples.values():
         assert path.stat().st_size < 250_000
         assert load_photo(path).std() > 0.05
+
+
+@pytest.mark.parametrize(('source_size', 'size'), [((80, 200), (64, 96)), ((300, 100), (64, 64))])
+def test_intrinsics_are_cropped_as_the_photo_is(source_size, size):
+    # A picture whose colours are the coordinates of its pixels shows where the crop has put them.
+    rows, columns = np.indices(source_size, dtype=np.float32) + 0.5
+    seen = [np.asarray(photos.crop_and_resize(Image.fromarray(values), *size))
+            for values in (columns / source_size[1], rows / source_size[0])]
+    given = torch.tensor([[0.8, 1.1, 0.45, 0.6]])
+    fx, fy, cx, cy = photos.crop_intrinsics(given, source_size, size)[0].tolist()
+    y, x = 20, 40
+    assert (seen[0][y, x] - 0.45) / 0.8 == pytest.approx(((x + 0.5) / size[1] - cx) / fx, abs=5e-3)
+    assert (seen[1][y, x] - 0.6) / 1.1 == pytest.approx(((y + 0.5) / size[0] - cy) / fy, abs=5e-3)

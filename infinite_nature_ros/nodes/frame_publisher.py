@@ -234,13 +234,14 @@ class FramePublisher:
     def publish(self) -> None:
         """Send the frames to all who listen; the last one is the present one."""
         fresh, self._fresh = self._fresh, []
-        for self._view in fresh:
-            self._path.append(self._view.pose)
+        for view in fresh:
+            self._view = view
+            self._path.append(view.pose)
             while len(self._path) > self._node.get_parameter('path_length').value:
                 self._path.popleft()
-            self._clock.tell(self._view.stamp)
+            self._clock.tell(view.stamp)
             # Before the images, for who gets one looks up where it was taken.
-            self._transforms.send(self._view.base_pose, self._view.stamp.to_msg())
+            self._transforms.send(view.base_pose, view.stamp.to_msg())
             for topic in TOPICS:
                 self._send(topic)
 

@@ -97,6 +97,7 @@ class GeneratorNode(LifecycleNode):
         """Publish what the camera sees now and fly what waits."""
         result = super().on_activate(state)
         self._active = True
+        self._monitor.hold('paused' if self._paused else '')
         self._show(self._flight.frame)
         self._more.trigger()
         return result
@@ -104,6 +105,7 @@ class GeneratorNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop where the drone is; commands wait."""
         self._active = False
+        self._monitor.hold('inactive')
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -123,7 +125,7 @@ class GeneratorNode(LifecycleNode):
         """Value of a parameter."""
         return self.get_parameter(name).value
 
-    def _drawn_from(self) -> int | None:
+    def _random_seed(self) -> int | None:
         """Seed to start with, ``None`` to draw it."""
         return None if self._value('seed') < 0 else self._value('seed')
 
@@ -139,7 +141,7 @@ class GeneratorNode(LifecycleNode):
 
         Raises:
             ValueError: if another flight is in the file.
-            OSError: if the file can't be read, or couldn't be written.
+            OSError: if the file can't be read, or its folder isn't there.
         """
         self._store = None
         if not self._value('state_file'):
@@ -171,7 +173,7 @@ class GeneratorNode(LifecycleNode):
             photo, model=self._refiner, size=(self._value('height'), self._value('width')),
             disparity=self._value('disparity') if disparity is None else disparity,
             fov=self._value('fov') or None, intrinsics=intrinsics, sky=self._value('sky'),
-            pose=pose, device=self._value('device'), seed=self._drawn_from(),
+            pose=pose, device=self._value('device'), seed=self._random_seed(),
             backend=self._value('backend'),
             max_step=(self._value('max_step_distance'), self._value('max_step_angle')))
 
@@ -228,10 +230,10 @@ class GeneratorNode(LifecycleNode):
     def _take_seed(self, topic: str, message: Image | CameraInfo) -> None:
         """Start over from the seed image, anew with all that comes with its stamp."""
         self._seeds[topic] = message
-        if self._seed('seed_image', stamp_of(message)) is not None:
+        if self._seed_message('seed_image', stamp_of(message)) is not None:
             self._start_over(stamp_of(message))
 
-    def _seed(self, topic: str, stamp: tuple[int, int]) -> Any | None:
+    def _seed_message(self, topic: str, stamp: tuple[int, int]) -> Any | None:
         """Message of a stamp, if it was the topic's last."""
         message = self._seeds.get(topic)
         return message if message is not None and stamp_of(message) == stamp else None
@@ -243,7 +245,7 @@ class GeneratorNode(LifecycleNode):
             ValueError: if the image or what belongs to it can't be used; the flight goes on.
         """
         size = self._value('height'), self._value('width')
-        image, disparity, info = (self._seed(topic, stamp) for topic in _SEEDS)
+        image, disparity, info = (self._seed_message(topic, stamp) for topic in _SEEDS)
         photo = rgb_array(image)
         if disparity is not None:
             disparity = disparity_from_message(disparity, *size, self._value('scene_scale'))
@@ -309,7 +311,7 @@ class GeneratorNode(LifecycleNode):
         before = self._flight.frame
         frame = self._flight.step(pose)
         stepped = time.perf_counter()
-        between = interpolate_frames(before, frame, self._value('interpolate'),
+        between = interpolate_frames(before, self._flight.frame, self._value('interpolate'),
                                      self._value('backend'))
         interpolated = time.perf_counter()
         self._show(*between, frame)
@@ -321,7 +323,7 @@ class GeneratorNode(LifecycleNode):
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Start over from the first frame, with the seed that the parameter says now."""
-        self._flight.reset(seed=self._drawn_from())
+        self._flight.reset(seed=self._random_seed())
         self._start()
         response.success, response.message = True, f'started over with seed {self._value("seed")}'
         return response
@@ -344,6 +346,7 @@ class GeneratorNode(LifecycleNode):
     def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Stop flying, or go on with the poses that waited."""
         self._paused = request.data
+        self._monitor.hold('paused' if self._paused else '')
         self._more.trigger()
         response.success, response.message = True, 'paused' if request.data else 'flying'
         return response

@@ -43,6 +43,7 @@ class FlightMonitor:
         self._since = time.monotonic()
         # Periods without a step, None before the first one.
         self._still: int | None = None
+        self._held = ''
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', **overridable(10))
         self._timer = node.create_timer(_PERIOD_SECONDS, self._tick,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -50,6 +51,10 @@ class FlightMonitor:
     def start(self, first: Frame) -> None:
         """Compare with this first frame of a flight from now on."""
         self._first = self._last = first
+
+    def hold(self, reason: str) -> None:
+        """Say why the flight stands still on purpose; empty: it doesn't."""
+        self._held = reason
 
     def note(self, frame: Frame, seconds: Mapping[str, float], sub_steps: int) -> None:
         """Count a step.
@@ -79,7 +84,7 @@ class FlightMonitor:
         """Publish, and say it once if the commands have ended."""
         if self._still is not None and not self._steps:
             self._still += 1
-            if self._still == _PATIENCE:
+            if self._still == _PATIENCE and not self._held:
                 self._node.get_logger().warning(
                     f'no pose to fly to for {_PATIENCE * _PERIOD_SECONDS:.0f} s: the flight '
                     'waits for the next command')
@@ -112,7 +117,7 @@ class FlightMonitor:
     def _judge(self) -> tuple[bytes, str]:
         """Level and message: a warning where steps take too long for the wanted rate."""
         if not self._steps:
-            return DiagnosticStatus.OK, 'waiting for a pose to fly to'
+            return DiagnosticStatus.OK, self._held or 'waiting for a pose to fly to'
         fastest = self._steps / sum(self._seconds.values())
         wanted = self._node.get_parameter('rate').value
         if fastest < wanted:

@@ -227,15 +227,20 @@ def _runs(process: int) -> bool:
         return False
 
 
-def test_fly_reports_a_node_that_died(tmp_path: Path, photo: str) -> None:
-    process = _start_fly(tmp_path / 'out', photo, 100_000, '--device', 'abacus')
+@pytest.mark.parametrize(('option', 'value', 'problem'), [
+    ('--device', 'abacus', 'abacus'), ('--disparity', 'midas', 'horizon or file:PATH')])
+def test_fly_reports_a_node_that_died(tmp_path: Path, photo: str, monkeypatch: pytest.MonkeyPatch,
+                                      option: str, value: str, problem: str) -> None:
+    monkeypatch.setenv('INFINITE_NATURE_MIDAS', 'nowhere')
+    process = _start_fly(tmp_path / 'out', photo, 100_000, option, value)
     try:
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 1
     assert 'generator_node ended' in errors
-    assert 'abacus' in errors
+    assert problem in errors
+    assert len(errors[errors.index('error: '):].strip().splitlines()) == 2
     assert 'Traceback' not in errors
 
 

@@ -48,7 +48,8 @@ def fly(
         model: refiner, a registered name or the path of its weights.
         height: image height in pixels, a multiple of 32.
         width: image width in pixels, a multiple of 32.
-        disparity: source of the photo's disparity, a registered name or the path of a file.
+        disparity: source of the photo's disparity: horizon, midas, midas:DPT_Large or another
+            registered name, or the path of a file.
         fov: horizontal field of view of the photo in degrees; 0 is the default, 64.
         mode: autopilot that steers clear of what is ahead, or the official release's.
         speed: scene units per step; negative flies backward.

@@ -5,6 +5,8 @@ For a smooth video at a higher rate than the flight's (paper, supplement 1.5).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -43,12 +45,27 @@ def interpolate_frames(before: Frame, after: Frame, count: int,
     if count < 0:
         raise ValueError(f'count is {count}; give 0 or more frames to put between two')
     _check_pair(before, after)
-    pair = Frame(**{name: torch.cat([value, after.tensors()[name]])
-                    for name, value in before.tensors().items()})
-    dome = None
-    if pair.sky is not None:
-        dome = skies.SkyDome.from_photo(pair.image, pair.sky, pair.pose, pair.intrinsics)
-    return [_between(pair, dome, index / (count + 1), backend) for index in range(1, count + 1)]
+    pair = _prepare(Frame(**{name: torch.cat([value, after.tensors()[name]])
+                             for name, value in before.tensors().items()}))
+    return [_between(pair, index / (count + 1), backend) for index in range(1, count + 1)]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two neighbours as the halves of one batch, ready to be shown from elsewhere.
+
+    Attributes:
+        frames: the neighbours.
+        layers: ``[2 B, 4 or 5, H, W]`` RGB (under a sky only what the ground contributes to it),
+            what the first frame showed, and the sky's matte if there is one.
+        disparity: ``[2 B, 1, H, W]`` of the mesh.
+        dome: the sky of each.
+    """
+
+    frames: Frame
+    layers: Tensor
+    disparity: Tensor
+    dome: skies.SkyDome | None
 
 
 def _check_pair(before: Frame, after: Frame) -> None:
@@ -59,47 +76,43 @@ def _check_pair(before: Frame, after: Frame) -> None:
                          'give two frames of one flight')
 
 
-def _between(pair: Frame, dome: skies.SkyDome | None, fraction: float, backend: str) -> Frame:
+def _prepare(frames: Frame) -> _Pair:
+    """Do what doesn't depend on where between the neighbours one looks from."""
+    first, second = frames.known.chunk(2)
+    # The first frame shows all of itself; the second holds what it kept of that.
+    shown = torch.cat([torch.ones_like(first), second])
+    if frames.sky is None:
+        return _Pair(frames, torch.cat([frames.image, shown], dim=1), frames.disparity, None)
+    dome = skies.SkyDome.from_photo(frames.image, frames.sky, frames.pose, frames.intrinsics)
+    ground = skies.ground_layer(frames.image, frames.sky,
+                                dome.view(frames.pose, frames.intrinsics))
+    return _Pair(frames, torch.cat([ground, shown, frames.sky], dim=1),
+                 skies.ground_disparity(frames.disparity, frames.sky), dome)
+
+
+def _between(pair: _Pair, fraction: float, backend: str) -> Frame:
     """Frame a fraction of the way from the first half of a batch to its second half."""
-    start, end = pair.pose.chunk(2)
-    pose = camera.interpolate_poses(start, end, fraction)
-    intrinsics = torch.lerp(*pair.intrinsics.chunk(2), fraction)
-    view, known, matte, heaven = _show(pair, dome, pose.repeat(2, 1, 1), intrinsics.repeat(2, 1),
-                                       backend)
-    image, disparity = _blend(view, fraction)
-    if matte is not None:
-        matte = torch.lerp(*matte.chunk(2), fraction)
-        image, disparity = skies.keep_sky(image, disparity, matte,
-                                          torch.lerp(*heaven.chunk(2), fraction))
-    disparity = disparity.clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
-    return Frame(image.clamp(0, 1), disparity, known, pose, intrinsics, matte)
-
-
-def _show(pair: Frame, dome: skies.SkyDome | None, pose: Tensor, intrinsics: Tensor,
-          backend: str) -> tuple[Rendered, Tensor, Tensor | None, Tensor | None]:
-    """Both neighbours from the pose between them: view, known, sky matte and dome."""
-    image, disparity, riders = pair.image, pair.disparity, [_carried(pair)]
-    if dome is not None:
-        image = skies.ground_layer(image, pair.sky, dome.view(pair.pose, pair.intrinsics))
-        disparity = skies.ground_disparity(disparity, pair.sky)
-        riders.append(pair.sky)
-    rendered = render(torch.cat([image, *riders], dim=1), disparity, pair.pose, pose,
-                      pair.intrinsics, intrinsics, backend=backend)
+    pose = camera.interpolate_poses(*pair.frames.pose.chunk(2), fraction)
+    intrinsics = torch.lerp(*pair.frames.intrinsics.chunk(2), fraction)
+    targets = pose.repeat(2, 1, 1), intrinsics.repeat(2, 1)
+    rendered = render(pair.layers, pair.disparity, pair.frames.pose, targets[0],
+                      pair.frames.intrinsics, targets[1], backend=backend)
     view = Rendered(rendered.image[:, :3], rendered.disparity, rendered.known)
     known = rendered.image[:, 3:4] * rendered.known.sqrt()
-    matte = heaven = None
-    if dome is not None:
-        rendered_sky, heaven = rendered.image[:, 4:], dome.view(pose, intrinsics)
-        matte = skies.warped_matte(rendered_sky, view, pose, intrinsics)
-        view = skies.insert_sky(view, rendered_sky, matte, heaven)
-        known = torch.where(matte > 0.5, view.known, known)
-    return view, torch.maximum(*known.chunk(2)).clamp(0, 1), matte, heaven
-
-
-def _carried(pair: Frame) -> Tensor:
-    """``[2 B, 1, H, W]`` what the first frame shows: all of itself, and what the second kept."""
-    first, second = pair.known.chunk(2)
-    return torch.cat([torch.ones_like(first), second])
+    matte = None
+    if pair.dome is None:
+        image, disparity = _blend(view, fraction)
+    else:
+        rendered_sky, dome = rendered.image[:, 4:], pair.dome.view(*targets)
+        mattes = skies.warped_matte(rendered_sky, view, *targets)
+        view = skies.insert_sky(view, rendered_sky, mattes, dome)
+        known = torch.where(mattes > 0.5, view.known, known)
+        matte = torch.lerp(*mattes.chunk(2), fraction)
+        image, disparity = skies.keep_sky(*_blend(view, fraction), matte,
+                                          torch.lerp(*dome.chunk(2), fraction))
+    disparity = disparity.clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
+    known = torch.maximum(*known.chunk(2)).clamp(0, 1)
+    return Frame(image.clamp(0, 1), disparity, known, pose, intrinsics, matte)
 
 
 def _blend(view: Rendered, fraction: float) -> tuple[Tensor, Tensor]:

@@ -187,6 +187,19 @@ def test_fly_leaves_video_sheet_and_plot(tmp_path: Path, photo: str) -> None:
         assert word in printed
 
 
+def test_fly_puts_frames_between(tmp_path: Path, photo: str) -> None:
+    process = _start_fly(tmp_path / 'out', photo, 12, '--interpolate', '3')
+    try:
+        _, errors = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    path = tmp_path / 'out' / 'flight.mp4'
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 40
+    assert len(_video_frames(path)) == 12 + 11 * 3
+
+
 def test_interrupted_fly_leaves_a_video(tmp_path: Path, photo: str) -> None:
     out = tmp_path / 'out'
     process = _start_fly(out, photo, 100_000)
@@ -227,23 +240,29 @@ def _runs(process: int) -> bool:
         return False
 
 
-def test_fly_reports_a_node_that_died(tmp_path: Path, photo: str) -> None:
-    process = _start_fly(tmp_path / 'out', photo, 100_000, '--device', 'abacus')
+@pytest.mark.parametrize(('option', 'value', 'problem'), [
+    ('--device', 'abacus', 'abacus'), ('--disparity', 'midas', 'horizon or file:PATH')])
+def test_fly_reports_a_node_that_died(tmp_path: Path, photo: str, monkeypatch: pytest.MonkeyPatch,
+                                      option: str, value: str, problem: str) -> None:
+    monkeypatch.setenv('INFINITE_NATURE_MIDAS', 'nowhere')
+    process = _start_fly(tmp_path / 'out', photo, 100_000, option, value)
     try:
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 1
     assert 'generator_node ended' in errors
-    assert 'abacus' in errors
+    assert problem in errors
+    assert len(errors[errors.index('error: '):].strip().splitlines()) == 2
     assert 'Traceback' not in errors
 
 
-@pytest.mark.parametrize(('photo_name', 'frames', 'problem'), [
-    ('no_such_photo.jpg', 10, 'no_such_photo.jpg'), ('', 0, 'frames is 0')])
+@pytest.mark.parametrize(('photo_name', 'frames', 'interpolate', 'problem'), [
+    ('no_such_photo.jpg', 10, 0, 'no_such_photo.jpg'), ('', 0, 0, 'frames is 0'),
+    ('', 10, -1, 'interpolate is -1')])
 def test_fly_refuses_before_it_starts(tmp_path: Path, photo_name: str, frames: int,
-                                      problem: str) -> None:
-    process = _start_fly(tmp_path / 'out', photo_name, frames)
+                                      interpolate: int, problem: str) -> None:
+    process = _start_fly(tmp_path / 'out', photo_name, frames, '--interpolate', str(interpolate))
     try:
         _, errors = process.communicate(timeout=60)
     finally:

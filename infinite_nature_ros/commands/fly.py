@@ -33,6 +33,7 @@ def fly(
     seed: int = -1,
     device: str = 'auto',
     video_rate: float = 10.0,
+    interpolate: int = 0,
 ) -> int:
     """Fly into a photo and leave a video, a contact sheet and a plot of the trajectory.
 
@@ -48,13 +49,16 @@ def fly(
         model: refiner, a registered name or the path of its weights.
         height: image height in pixels, a multiple of 32.
         width: image width in pixels, a multiple of 32.
-        disparity: source of the photo's disparity, a registered name or the path of a file.
+        disparity: source of the photo's disparity: horizon, midas, midas:DPT_Large or another
+            registered name, or the path of a file.
         fov: horizontal field of view of the photo in degrees; 0 is the default, 64.
         mode: autopilot that steers clear of what is ahead, or the official release's.
         speed: scene units per step; negative flies backward.
         seed: draws everything random; -1 draws the seed too.
         device: torch device, as auto, cpu or cuda.
-        video_rate: frames per second of the video.
+        video_rate: flown frames per second of the video.
+        interpolate: frames to put between two flown ones, for a smoother video; it then has
+            (interpolate + 1) * video_rate frames per second.
 
     Returns:
         Exit code: 0, or 1 if a node failed, or 130 after Ctrl-C.
@@ -73,6 +77,8 @@ def fly(
 
     if frames < 1:
         raise ValueError(f'frames is {frames}; give at least 1')
+    if interpolate < 0:
+        raise ValueError(f'interpolate is {interpolate}; give 0 or more')
     load_photo(find_photo(image), (height, width))
     out.mkdir(parents=True, exist_ok=True)
     generator = {'image': image, 'model': model, 'height': height, 'width': width,
@@ -82,7 +88,7 @@ def fly(
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     with ExitStack() as stack:
         stack.callback(rclpy.try_shutdown)
-        recorder = RecorderNode(out, frames, video_rate)
+        recorder = RecorderNode(out, frames, video_rate, interpolate)
         stack.callback(_report, recorder)
         nodes: list[NodeProcess] = []
         stack.callback(_stop, nodes)
@@ -140,6 +146,8 @@ def _stop(nodes: list[NodeProcess]) -> None:
 
 def _report(recorder: RecorderNode) -> None:
     """Finish the files, say where they are and where the time went."""
+    if recorder.waiting:
+        print(f'Blending the way to {recorder.waiting} frames ...', flush=True)
     files = recorder.finish()
     if not files:
         print('Nothing was flown.')

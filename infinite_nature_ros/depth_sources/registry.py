@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 import importlib
 from pathlib import Path
 from typing import TypeVar
+import warnings
 
 import torch
 from torch import Tensor
@@ -14,10 +16,10 @@ from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.depth_sources.file import read_disparity
 
 # Modules of this package that register sources when they are imported.
-_MODULES = ('horizon',)
+_MODULES = ('horizon', 'midas')
 
-# What 'auto' stands for: the first of these that is registered.
-_PREFERRED = ('horizon',)
+# What 'auto' stands for: the first of these that is ready without the network.
+_PREFERRED = ('midas', 'horizon')
 
 _FILE_PREFIX = 'file:'
 
@@ -28,9 +30,17 @@ _S = TypeVar('_S', bound=Source)
 
 _sources: dict[str, Source] = {}
 
+_preparations: dict[str, Callable[[], None]] = {}
 
-def register_source(name: str) -> Callable[[_S], _S]:
+
+def register_source(name: str, *,
+                    prepare: Callable[[], None] | None = None) -> Callable[[_S], _S]:
     """Decorate a function from images to disparity, to make it known by a name.
+
+    Args:
+        name: name of the source.
+        prepare: readies the source without the network, or raises ``ValueError``; for a source
+            that 'auto' may find missing.
 
     Raises:
         ValueError: if the name is taken.
@@ -40,6 +50,8 @@ def register_source(name: str) -> Callable[[_S], _S]:
 
     def register(source: _S) -> _S:
         _sources[name] = source
+        if prepare is not None:
+            _preparations[name] = prepare
         return source
 
     return register
@@ -55,8 +67,9 @@ def estimate_disparity(image: Tensor, source: str | Path = 'auto') -> Tensor:
 
     Args:
         image: ``[B, 3, H, W]`` RGB in [0, 1].
-        source: a name of ``list_sources()``, 'auto' for the best of them, or a file, as a path or
-            ``file:PATH``; the file serves every image of the batch.
+        source: a name of ``list_sources()``, 'auto' for MiDaS if it's in the cache and the
+            horizon otherwise, or a file, as a path or ``file:PATH``; the file serves every image
+            of the batch.
 
     Returns:
         ``[B, 1, H, W]`` in [0.01, 1], sky at 0.01.
@@ -86,7 +99,7 @@ def _find_source(source: str | Path) -> Source:
     sources = _load_sources()
     name = str(source)
     if name == 'auto':
-        name = next(preferred for preferred in _PREFERRED if preferred in sources)
+        name = _best_ready()
     if name in sources:
         return sources[name]
     path = Path(name.removeprefix(_FILE_PREFIX))
@@ -94,4 +107,24 @@ def _find_source(source: str | Path) -> Source:
     if isinstance(source, Path) or name.startswith(_FILE_PREFIX) or path.suffix or path.exists():
         return lambda image: read_disparity(path, *image.shape[2:]).expand(len(image), -1, -1, -1)
     raise ValueError(f'there is no disparity source {name!r}; choose from auto, '
-                     f'{", ".join(sources)} or file:PATH (npy, 16-bit PNG, EXR, official pkl)')
+                     f'{", ".join(sorted(sources))} or file:PATH (npy, 16-bit PNG, EXR, official '
+                     'pkl)')
+
+
+def _best_ready() -> str:
+    """Name of the preferred source, or of the last one if those before it aren't ready."""
+    *better, last = _PREFERRED
+    for name in better:
+        try:
+            _preparations[name]()
+        except ValueError as error:
+            _warn_once(f"disparity source 'auto' falls back from {name} to {last}: {error}")
+        else:
+            return name
+    return last
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Warn, but not again at every new photo of a flight."""
+    warnings.warn(message, stacklevel=1)

@@ -7,24 +7,19 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
-import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
 
+from infinite_nature_ros.nodes.flight_videos import FlightVideo, SmoothFlightVideo
+from infinite_nature_ros.nodes.frame_publisher import TOPICS
 from infinite_nature_ros.nodes.frame_sets import subscribe_frames
 from infinite_nature_ros.nodes.messages import image_array
 from infinite_nature_ros.recording import (
-    colourise,
     contact_sheet,
     EvenSample,
     plot_trajectory,
     save_picture,
-    VideoWriter,
 )
-
-_TOPICS = {'camera/image_raw': Image, 'camera/disparity/image': Image, 'pose': PoseStamped}
 
 # Frames that may wait while the video is written; the generator doesn't wait for it.
 _MAX_WAITING = 100
@@ -38,15 +33,18 @@ class RecorderNode(Node):
         stages: mean seconds of a step so far, by the stage that the generator names.
     """
 
-    def __init__(self, folder: Path, max_frames: int, video_rate: float) -> None:
+    def __init__(self, folder: Path, max_frames: int, video_rate: float,
+                 interpolate: int = 0) -> None:
         """Start to listen.
 
         Args:
             folder: folder to write to, made if it isn't there.
             max_frames: frames to record; later ones are left out.
-            video_rate: frames per second of the video.
+            video_rate: recorded frames per second of the video.
+            interpolate: frames to put between two of them, in the video only.
 
         Raises:
+            ValueError: if ``interpolate`` is negative or ``video_rate`` isn't positive.
             OSError: if the folder can't be written.
         """
         super().__init__('recorder', namespace='infinite_nature')
@@ -58,8 +56,12 @@ class RecorderNode(Node):
         self._times: list[float] = []
         self._positions: list[tuple[float, float, float]] = []
         self._sample = EvenSample()
-        self._video = VideoWriter(folder / 'flight.mp4', video_rate)
-        subscribe_frames(self, _TOPICS, self._take_frame, depth=_MAX_WAITING)
+        path = folder / 'flight.mp4'
+        self._video = (SmoothFlightVideo(path, video_rate, interpolate) if interpolate
+                       else FlightVideo(path, video_rate))
+        topics = {'camera/image_raw', 'pose', *self._video.topics}
+        subscribe_frames(self, {topic: TOPICS[topic] for topic in topics}, self._take_frame,
+                         depth=_MAX_WAITING)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics,
                                  QoSProfile(depth=_MAX_WAITING))
 
@@ -68,6 +70,11 @@ class RecorderNode(Node):
         """Mean time from frame to frame, 0 before there are three; start-up isn't counted."""
         moving = self._times[1:]
         return (moving[-1] - moving[0]) / (len(moving) - 1) if len(moving) > 1 else 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Recorded frames that aren't in the video yet."""
+        return self._video.waiting
 
     def finish(self) -> list[Path]:
         """Finish the video, make the pictures; returns all files that were made."""
@@ -83,10 +90,8 @@ class RecorderNode(Node):
         """Record a frame."""
         if self.frames == self._max_frames:
             return
-        picture = image_array(messages['camera/image_raw'])
-        disparity = image_array(messages['camera/disparity/image'])
-        self._video.write(np.hstack([picture, colourise(disparity)]))
-        self._sample.add(self.frames, picture)
+        self._video.add(messages)
+        self._sample.add(self.frames, image_array(messages['camera/image_raw']))
         place = messages['pose'].pose.position
         self._positions.append((place.x, place.y, place.z))
         self._times.append(time.monotonic())

@@ -309,7 +309,8 @@ class GeneratorNode(LifecycleNode):
             raise ValueError(f'the pose is {jump * scale:.4g} m from the camera; send poses at '
                              f'most {self._value("max_jump") * scale:.4g} m apart (max_jump)')
         before = self._flight.frame
-        frame = self._flight.step(pose)
+        # As precise as it was commanded: a recorded pose that is sent again shows the same.
+        frame = self._flight.step(pose).replace(pose=pose)
         stepped = time.perf_counter()
         between = interpolate_frames(before, self._flight.frame, self._value('interpolate'),
                                      self._value('backend'))

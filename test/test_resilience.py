@@ -175,9 +175,13 @@ def test_two_drones_side_by_side(probe: Probe, tmp_path: Path, photo: str,
         assert np.median(ways(odometry)) == pytest.approx(0.1 * number, abs=0.02)
         image = got[f'/drone{number}/camera/colour'][0]
         assert (image.height, image.width) == (64, 96)
-    names = {status.name for message in probe.received['/diagnostics']
-             for status in message.status}
-    assert names == {'drone1/generator: flight', 'drone2/generator: flight'}
+
+    def diagnosed() -> set[str]:
+        return {status.name for message in probe.received['/diagnostics']
+                for status in message.status}
+
+    probe.spin_until(lambda: len(diagnosed()) > 1)
+    assert diagnosed() == {'drone1/generator: flight', 'drone2/generator: flight'}
 
 
 def test_large_images_arrive_with_the_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,

@@ -19,6 +19,10 @@ from infinite_nature_ros.frame import Frame
 CELL = 0.25
 """Side of a map cell in scene units, about what a far pixel covers."""
 
+# Share of the way that a cell goes in each frame towards a lower height than was seen before. At
+# the edge of the view only the ground in front of a wall may be seen of a cell.
+_LOWERING = 0.5
+
 
 @dataclass(frozen=True)
 class ElevationMap:
@@ -43,8 +47,9 @@ class ElevationMap:
     def observe(self, frame: Frame) -> ElevationMap:
         """Move the map along to the frame's cameras and add what the frame shows.
 
-        Cells seen again take what is seen now, so that a refiner's slip doesn't stay. What the
-        view's upper edge cuts off is taken to rise on by as much as the map reaches.
+        Cells seen again rise at once to what is seen now and sink to it within a few frames, so
+        that a refiner's slip doesn't stay. What the view's upper edge cuts off is taken to rise
+        on by as much as the map reaches.
         """
         points, height = _surface(frame)
         height[:, :frame.disparity.shape[-1]] += self._cut_off(frame)
@@ -54,7 +59,10 @@ class ElevationMap:
         seen = torch.full_like(self.heights, -torch.inf).flatten(1)
         # The maximum doesn't depend on the order, so this is deterministic on a GPU too.
         seen = seen.scatter_reduce(1, index, height, 'amax').view_as(self.heights)
-        return ElevationMap(torch.where(seen > -torch.inf, seen, moved.heights), moved.centre)
+        higher = torch.maximum(seen, moved.heights)
+        lowered = torch.maximum(seen, torch.lerp(moved.heights, seen, _LOWERING))
+        # Where nothing was known or is seen, one of the two is -inf and the lerp means nothing.
+        return ElevationMap(torch.where(torch.isfinite(lowered), lowered, higher), moved.centre)
 
     def highest(self, places: Tensor, radius: float) -> Tensor:
         """``[B, M]`` greatest height within a radius of places ``[B, M, 2]`` (world Z, X).

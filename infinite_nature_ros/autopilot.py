@@ -48,6 +48,7 @@ class _State:
         time: ``[B]`` steps since the last reset.
         offsets: ``[B, 2]`` steering, normalised image offsets of the look target.
         horizon: ``[B]`` image row where the horizon is held (safe mode).
+        turned: ``[B]`` radians turned on the spot, forgotten in flight (safe mode).
         terrain: what was seen of the ground (safe mode).
     """
 
@@ -56,13 +57,14 @@ class _State:
     time: Tensor
     offsets: Tensor
     horizon: Tensor
+    turned: Tensor
     terrain: ElevationMap
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name."""
         return {'look': self.look, 'move': self.move, 'time': self.time, 'offsets': self.offsets,
-                'horizon': self.horizon, 'heights': self.terrain.heights,
-                'centre': self.terrain.centre}
+                'horizon': self.horizon, 'turned': self.turned,
+                'heights': self.terrain.heights, 'centre': self.terrain.centre}
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> _State:
@@ -231,7 +233,7 @@ class Autopilot:
         batch, device = len(self.intrinsics), self.intrinsics.device
         zeros = self.intrinsics.new_zeros
         return _State(look=zeros(batch, 3), move=zeros(batch, 3), offsets=zeros(batch, 2),
-                      horizon=zeros(batch),
+                      horizon=zeros(batch), turned=zeros(batch),
                       time=torch.zeros(batch, dtype=torch.int64, device=device),
                       terrain=ElevationMap.empty(batch, self._reach, device))
 
@@ -271,14 +273,13 @@ class Autopilot:
         phase = 2 * math.pi * state.time[:, None] / self._meander_period
         offsets = state.offsets + phase.sin() * self._meander_magnitude
         step = self._official_step if self.mode == 'official' else self._safe_step
-        look, move, pose = step(state, frame, offsets)
-        state = replace(state, look=look, move=move, time=state.time + 1,
-                        offsets=state.offsets * self.steering_decay)
-        return state, pose
+        state, pose = step(state, frame, offsets)
+        return replace(state, time=state.time + 1,
+                       offsets=state.offsets * self.steering_decay), pose
 
     def _official_step(self, state: _State, frame: Frame,
-                       offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look, move and pose of the release's pilot.
+                       offsets: Tensor) -> tuple[_State, Tensor]:
+        """State after a step of the release's pilot, and the pose.
 
         The directions are blended without making them unit vectors again, and down is the last
         camera's own, so that steps get shorter in turns and roll may drift, as in the release.
@@ -292,7 +293,7 @@ class Autopilot:
         down = torch.linalg.cross(forward, right)
         position = camera.position(frame.pose) + move * self.speed
         rotation = torch.stack([right, down, forward], dim=1)
-        return look, move, camera.pose_at(position, rotation)
+        return replace(state, look=look, move=move), camera.pose_at(position, rotation)
 
     def _balance(self, disparity: Tensor) -> tuple[Tensor, Tensor]:
         """Look target ``[B, 2]`` and height ``[B]`` of the move target, from averages.
@@ -317,9 +318,8 @@ class Autopilot:
                              (0, 1), value=1.0)
         return functional.normalize(torch.einsum('bji,bj->bi', pose[..., :3], ray), dim=-1)
 
-    def _safe_step(self, state: _State, frame: Frame,
-                   offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look, move and pose of the safe mode.
+    def _safe_step(self, state: _State, frame: Frame, offsets: Tensor) -> tuple[_State, Tensor]:
+        """State after a step of the safe mode, and the pose.
 
         The view is taken from the frame, not from the state, so that a pilot that takes over
         from somebody else goes on from there.
@@ -331,7 +331,7 @@ class Autopilot:
         wanted = offsets / self.intrinsics[:, :2]
         backward = math.pi if direction < 0 else 0.0
         course = self._planner.choose(state.terrain, position, yaw + backward, slope,
-                                      wanted[:, 0].atan(), -wanted[:, 1])
+                                      wanted[:, 0].atan(), -wanted[:, 1], state.turned)
         share = 1 - math.exp(-abs(self.speed) / _RESPONSE)
         turn = torch.where(course.flying, share * course.turn,
                            course.turn.clamp(-_SPOT_TURN, _SPOT_TURN))
@@ -344,7 +344,8 @@ class Autopilot:
         move = _per_world(course.stuck, up.expand_as(move), move) * direction
         moving = (course.flying | course.stuck)[:, None]
         pose = camera.pose_at(position + move * self.speed * moving, _rotation(yaw, pitch, roll))
-        return pose[:, 2, :3], move, pose
+        turned = torch.where(course.flying, state.turned * (1 - share), state.turned + turn)
+        return replace(state, look=pose[:, 2, :3], move=move, turned=turned), pose
 
 
 def _angles(pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -41,9 +41,12 @@ _NEAR_RADIUS = 0.5
 _STOP_DISTANCE = 0.5
 _LEAST_ROOM = 1.5
 
+# Radians turned on the spot, above which it counts as turning in that sense.
+_TURNED = math.radians(4)
+
 # Free height needed over terrain, as a share of the clearance: the terrain is already the highest
 # within the clearance, so on a slope this comes on top. And the least when starting too low.
-_VERTICAL_SHARE = 2 / 3
+_VERTICAL_SHARE = 0.8
 _LEAST_MARGIN = 0.2
 
 
@@ -55,7 +58,8 @@ class Course:
         turn: ``[B]`` radians to turn by in all, positive to the right.
         slope: ``[B]`` rise over ground distance to fly at.
         flying: ``[B]`` whether there is room to go on while turning; else turn on the spot.
-        stuck: ``[B]`` whether there is room in no direction at all; only up is left.
+        stuck: ``[B]`` whether there is room in no direction at all, or turning all around found
+            none; only up is left.
     """
 
     turn: Tensor
@@ -92,7 +96,7 @@ class CoursePlanner:
         self.tracks = torch.stack([heading.cos(), heading.sin()], dim=-1).cumsum(1) * CELL
 
     def choose(self, terrain: ElevationMap, position: Tensor, heading: Tensor, slope: Tensor,
-               wanted_turn: Tensor, wanted_slope: Tensor) -> Course:
+               wanted_turn: Tensor, wanted_slope: Tensor, turned: Tensor) -> Course:
         """Choose the course nearest the wanted one that has free room.
 
         Args:
@@ -102,6 +106,8 @@ class CoursePlanner:
             slope: ``[B]`` present slope of the motion.
             wanted_turn: ``[B]`` radians.
             wanted_slope: ``[B]`` slope over level terrain.
+            turned: ``[B]`` radians turned on the spot of late. It goes on in that sense: what
+                comes into view while turning would else make it turn to and fro.
         """
         ahead = self._terrain_along(terrain, position, heading)
         free = self._free_distance(ahead, slope)
@@ -110,11 +116,15 @@ class CoursePlanner:
                 + _BLOCKED_COST * (1 - free / self.lookahead)
                 + torch.where(self.in_flight, 0.0, _STOP_COST))
         cost = cost.masked_fill(self.in_flight & (free < _STOP_DISTANCE), torch.inf)
+        back = self.turns * turned[:, None].sign() < 0
+        cost = cost.masked_fill(back & ~self.in_flight & (turned.abs()[:, None] > _TURNED),
+                                torch.inf)
         best = cost.argmin(1, keepdim=True)
+        flying = self.in_flight[best[:, 0]]
         return Course(turn=self.turns[best[:, 0]],
                       slope=target.gather(1, best)[:, 0],
-                      flying=self.in_flight[best[:, 0]],
-                      stuck=free.amax(1) < _LEAST_ROOM)
+                      flying=flying,
+                      stuck=(free.amax(1) < _LEAST_ROOM) | ~flying & (turned.abs() >= 2 * math.pi))
 
     def _terrain_along(self, terrain: ElevationMap, position: Tensor, heading: Tensor) -> Tensor:
         """``[B, T, S]`` terrain height over the camera's own, along T tracks of S samples."""
@@ -133,7 +143,7 @@ class CoursePlanner:
         rise = MAX_CLIMB * (distance - lag) + slope[:, None, None] * lag
         # Who is too low already may go on if that leads upward: a photo may start so.
         near = ahead[..., :math.ceil(_GENTLE_DISTANCE / CELL)].amax(-1, keepdim=True)
-        allowed = (-0.9 * near).clamp(min=_LEAST_MARGIN) + 0.1 * distance
+        allowed = (-0.95 * near).clamp(min=_LEAST_MARGIN) + 0.1 * distance
         margin = allowed.clamp(max=_VERTICAL_SHARE * self.clearance)
         blocked = ahead + margin > rise
         return torch.where(blocked, distance - CELL, self.lookahead).amin(-1)

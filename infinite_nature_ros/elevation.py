@@ -19,6 +19,10 @@ from infinite_nature_ros.frame import Frame
 CELL = 0.25
 """Side of a map cell in scene units, about what a far pixel covers."""
 
+# Share of the way that a cell goes in each frame towards a lower height than was seen before. At
+# the edge of the view only the ground in front of a wall may be seen of a cell.
+_LOWERING = 0.5
+
 
 @dataclass(frozen=True)
 class ElevationMap:
@@ -43,7 +47,8 @@ class ElevationMap:
     def observe(self, frame: Frame) -> ElevationMap:
         """Move the map along to the frame's cameras and add what the frame shows.
 
-        Cells seen again take what is seen now, so that a refiner's slip doesn't stay. What the
+        Cells seen again rise at once to what is seen now and sink to it within a few frames, so
+        that a refiner's slip doesn't stay; slips of a pixel or two aren't taken at all. What the
         view's upper edge cuts off is taken to rise on by as much as the map reaches.
         """
         points, height = _surface(frame)
@@ -54,7 +59,10 @@ class ElevationMap:
         seen = torch.full_like(self.heights, -torch.inf).flatten(1)
         # The maximum doesn't depend on the order, so this is deterministic on a GPU too.
         seen = seen.scatter_reduce(1, index, height, 'amax').view_as(self.heights)
-        return ElevationMap(torch.where(seen > -torch.inf, seen, moved.heights), moved.centre)
+        higher = torch.maximum(seen, moved.heights)
+        lowered = torch.maximum(seen, torch.lerp(moved.heights, seen, _LOWERING))
+        # Where nothing was known or is seen, one of the two is -inf and the lerp means nothing.
+        return ElevationMap(torch.where(torch.isfinite(lowered), lowered, higher), moved.centre)
 
     def highest(self, places: Tensor, radius: float) -> Tensor:
         """``[B, M]`` greatest height within a radius of places ``[B, M, 2]`` (world Z, X).
@@ -106,7 +114,7 @@ def _cells(places: Tensor) -> Tensor:
 def _surface(frame: Frame) -> tuple[Tensor, Tensor]:
     """World places ``[B, HW, 2]`` (Z, X) and heights ``[B, HW]`` of all pixels; sky is -inf."""
     rays = camera.pixel_rays(frame.intrinsics, *frame.disparity.shape[-2:])
-    points = (rays / frame.disparity).flatten(2)
+    points = (rays / _without_specks(frame.disparity)).flatten(2)
     camera_to_world = camera.inverse(frame.pose)
     world = camera_to_world[..., :3] @ points + camera_to_world[..., 3:]
     sky = frame.disparity <= camera.MIN_DISPARITY
@@ -114,3 +122,28 @@ def _surface(frame: Frame) -> tuple[Tensor, Tensor]:
         sky = sky | (frame.sky > 0.5)
     height = (-world[:, 1]).masked_fill(sky.flatten(1), -torch.inf)
     return world[:, [2, 0]].transpose(1, 2), height
+
+
+def _without_specks(disparity: Tensor) -> Tensor:
+    """Bring near specks, at most two pixels wide and high, back to what is around them.
+
+    A median along rows removes upright lines too, one along columns level lines: what either of
+    them keeps is no speck. So a thin pole stays. Borders take the medians of the nearest windows
+    that lie inside, lest a speck there count twice.
+    """
+    height, width = disparity.shape[-2:]
+    along_rows = _median([disparity[..., shift:width - 4 + shift] for shift in range(5)])
+    along_columns = _median([disparity[..., shift:height - 4 + shift, :] for shift in range(5)])
+    kept = torch.maximum(functional.pad(along_rows, (2, 2, 0, 0), mode='replicate'),
+                         functional.pad(along_columns, (0, 0, 2, 2), mode='replicate'))
+    return torch.minimum(disparity, kept)
+
+
+def _median(values: list[Tensor]) -> Tensor:
+    """Median of five tensors, element by element; many times as quick as ``torch.median``."""
+    first, second, third, fourth, fifth = values
+    # The least of four and the greatest of four can't be the median of five.
+    low = torch.maximum(torch.minimum(first, second), torch.minimum(third, fourth))
+    high = torch.minimum(torch.maximum(first, second), torch.maximum(third, fourth))
+    return torch.maximum(torch.minimum(low, high),
+                         torch.minimum(torch.maximum(low, high), fifth))

@@ -1,4 +1,4 @@
-"""Scenes of known shape for the autopilot: what a camera sees in them, how near it comes to them.
+"""Scenes of known shape for the autopilot, and how near a flight comes to what is there.
 
 The tests fly through them, and ``benchmarks/autopilot.py`` does for ``docs/autopilot.md``.
 """
@@ -9,6 +9,7 @@ import math
 import torch
 
 from infinite_nature_ros import Autopilot, camera, Frame
+from infinite_nature_ros.rendering import render
 
 HEIGHT, WIDTH = 40, 64
 INTRINSICS = camera.default_intrinsics(HEIGHT, WIDTH)
@@ -162,3 +163,12 @@ def fly(*scenes, steps=120, pose=None, pilot=None, **settings):
     flown = torch.stack(poses, dim=1)
     return [Flown(world, scene.distance(camera.position(world)))
             for world, scene in zip(flown, scenes, strict=True)]
+
+
+def nearest_known_depth(frame, target):
+    """Least depth [B] of what a frame shows, as its warp to a target pose leaves it, unclipped."""
+    view = render(frame.image, frame.disparity, frame.pose, target, frame.intrinsics,
+                  frame.intrinsics)
+    mask = view.known.sqrt()
+    depth = mask / view.disparity.clamp(min=1e-6)
+    return torch.where(view.known > 0.5, depth, torch.inf).amin((1, 2, 3))

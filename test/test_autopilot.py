@@ -16,6 +16,7 @@ from worlds import (
     fly,
     GAP,
     INTRINSICS,
+    nearest_known_depth,
     pit,
     Scene,
     SCENES,
@@ -25,7 +26,8 @@ from worlds import (
     WALL,
 )
 
-from infinite_nature_ros import Autopilot, camera
+from infinite_nature_ros import Autopilot, camera, Flight
+from infinite_nature_ros.photos import sample_photos
 
 GOLDEN = Path(__file__).parent / 'golden' / 'autopilot.npz'
 
@@ -367,6 +369,22 @@ def test_reset_of_one_world_leaves_the_others():
         assert torch.equal(after[name][1], fresh[name][1])
     pilot.reset()
     assert all(torch.equal(value, fresh[name]) for name, value in pilot.state_dict().items())
+
+
+# Photos.
+
+def test_keeps_clear_and_goes_on_over_photos():
+    """300 frames over ten photos take minutes: ``benchmarks/autopilot.py`` flies those."""
+    flight = Flight.from_photo(list(sample_photos().values()), size=(96, 160), seed=0)
+    pilot = Autopilot(flight.intrinsics)
+    for _ in range(60):
+        target = pilot.next_pose(flight.frame)
+        assert nearest_known_depth(flight.frame, target).min() > 0.5
+        flight.step(target)
+    _, y, z = camera.position(flight.frame.pose).unbind(-1)
+    assert (z > 10).all()
+    assert (y.abs() < 3).all()
+    assert flight.frame.pose[:, 0, 1].abs().max() < 1e-3, 'the camera rolls'
 
 
 # Bad input.

@@ -60,6 +60,14 @@ class Executable:
         """Whether its log holds words."""
         return words in self._log.read_text()[self._offset:]
 
+    def stop(self) -> None:
+        """End it as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
     def kill(self) -> None:
         """End it as ``kill -9`` does."""
         self.process.send_signal(signal.SIGKILL)
@@ -76,7 +84,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Executable]]:
 
     yield start
     for executable in running:
-        executable.kill()
+        executable.stop()
 
 
 def ways(poses: list[PoseStamped]) -> np.ndarray:

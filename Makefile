@@ -25,7 +25,7 @@ $(VENV)/.installed: setup.py pyproject.toml scripts/install.sh
 	@touch $@
 
 $(VENV)/.installed-test: setup.py pyproject.toml scripts/install.sh
-	@scripts/install.sh $(VENV) test
+	@scripts/install.sh $(VENV) data,test
 	@touch $@ $(VENV)/.installed
 
 clean:

@@ -53,6 +53,7 @@ setup(
         *(f'{requirement}; {ON_PYPI}' for requirement in ROS),
     ],
     extras_require={
+        'data': ['mcap>=1.6', 'rosbags>=0.11'],
         'midas': ['timm>=0.9', 'torchvision'],
         'test': ['colcon-core>=0.18', 'colcon-ros>=0.5',
                  'hypothesis>=6', 'pytest>=8', 'ruff>=0.6', 'setuptools>=70.1'],

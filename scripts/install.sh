@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a virtual environment and installs this package into it, editable.
-# usage: scripts/install.sh VENV [EXTRA]     PYTHON=python3.12 chooses the interpreter
+# usage: scripts/install.sh VENV [EXTRA,...]     PYTHON=python3.12 chooses the interpreter
 set -euo pipefail
 venv=$1
 extra=${2:+[$2]}

@@ -244,7 +244,7 @@ def _frame_of(messages: dict[str, Any], scene_scale: float) -> Frame:
     return Frame(
         image=torch.zeros(1, 3, *disparity.shape[2:]), disparity=disparity,
         known=torch.ones_like(disparity), sky=(disparity < _SKY_DISPARITY).float(),
-        pose=pose_from_message(messages['pose'].pose, scene_scale),
+        pose=pose_from_message(messages['pose'].pose, scene_scale).float(),
         intrinsics=intrinsics_from_message(messages['camera/camera_info']))
 
 

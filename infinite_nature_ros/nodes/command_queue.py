@@ -84,7 +84,7 @@ class CommandQueue:
             self._poses.append((self._trajectory.popleft(), None))
 
     def pop(self) -> Tensor | None:
-        """Take the pose ``[1, 3, 4]`` to fly next; ``None`` if none waits."""
+        """Take the pose ``[1, 3, 4]``, float64, to fly next; ``None`` if none waits."""
         if not self._poses:
             return None
         pose, command = self._poses.popleft()
@@ -97,8 +97,10 @@ class CommandQueue:
         self._trajectory.clear()
 
     def _checked(self, command: PoseStamped, frame_id: str) -> Tensor:
-        """Pose of a command, world to camera ``[1, 3, 4]``, if it can be flown."""
+        """Pose of a command, world to camera ``[1, 3, 4]``, if it can be flown in float32."""
         if frame_id != self._frame_id:
             raise ValueError(f'its frame_id is {frame_id!r}; '
                              f"give the camera's pose in {self._frame_id!r}")
-        return check_pose(pose_from_message(command.pose, self._scene_scale), 'the pose')
+        pose = pose_from_message(command.pose, self._scene_scale)
+        check_pose(pose.float(), 'the pose')
+        return pose

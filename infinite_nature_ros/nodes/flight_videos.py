@@ -128,7 +128,7 @@ def frame_from_messages(messages: Mapping[str, Any]) -> Frame:
         image=picture.permute(2, 0, 1)[None] / 255,
         disparity=disparity.clamp(MIN_DISPARITY, MAX_DISPARITY),
         known=_plane(image_array(messages['camera/known/image'])) / 255,
-        pose=pose_from_message(messages['pose'].pose, scene_scale=1.0),
+        pose=pose_from_message(messages['pose'].pose, scene_scale=1.0).float(),
         intrinsics=intrinsics_from_message(messages['camera/camera_info']), sky=sky)
 
 

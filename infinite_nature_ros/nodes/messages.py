@@ -6,8 +6,6 @@ it is asked only for encodings that this module doesn't know, where a ROS instal
 
 from __future__ import annotations
 
-import math
-
 from builtin_interfaces.msg import Time
 import cv2
 from geometry_msgs.msg import Point, Pose, Quaternion
@@ -17,16 +15,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 import torch
 from torch import Tensor
-from transforms3d.quaternions import mat2quat, quat2mat
+from transforms3d.quaternions import mat2quat
 
 from infinite_nature_ros.camera import (
-    from_body_frame,
     MAX_DISPARITY,
     MIN_DISPARITY,
     pixel_rays,
     to_body_frame,
 )
 from infinite_nature_ros.photos import crop_and_resize
+from infinite_nature_ros.pose_files import pose_of
 
 _ENCODINGS = {
     'rgb8': (np.uint8, 3),
@@ -42,8 +40,6 @@ _ENCODINGS = {
 
 _POINT = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('rgb', '<u4')])
 """A coloured point as RViz and PCL read it: the bytes of ``rgb`` stand for a float32."""
-
-_MIN_QUATERNION_NORM = 1e-3
 
 
 def stamp_of(message: Image | CameraInfo) -> tuple[int, int]:
@@ -234,26 +230,19 @@ def pose_message(pose: Tensor, scene_scale: float) -> Pose:
 
 
 def pose_from_message(message: Pose, scene_scale: float) -> Tensor:
-    """World-to-camera pose ``[1, 3, 4]``, scene units, of ``camera_link`` in ``map``.
+    """World-to-camera pose, scene units, of ``camera_link`` in ``map``.
 
     The quaternion is normalised: senders round.
+
+    Returns:
+        float64 ``[1, 3, 4]``, so that :func:`pose_message` gives the same message back.
 
     Raises:
         ValueError: if a number is NaN or infinite, or the quaternion is zero.
     """
     place, turn = message.position, message.orientation
-    position = np.array([place.x, place.y, place.z], dtype=np.float64)
-    quaternion = np.array([turn.w, turn.x, turn.y, turn.z], dtype=np.float64)
-    if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
-        raise ValueError(f'the pose holds NaN or infinity: position {position.tolist()}, '
-                         f'orientation (w, x, y, z) {quaternion.tolist()}; give finite numbers')
-    norm = math.sqrt(float(quaternion @ quaternion))
-    if norm < _MIN_QUATERNION_NORM:
-        raise ValueError('the orientation is the zero quaternion; '
-                         'give w = 1 to look along X')
-    rotation = quat2mat(quaternion / norm)
-    return from_body_frame(torch.from_numpy(position / scene_scale)[None],
-                           torch.from_numpy(rotation)[None]).float()
+    return pose_of([value / scene_scale for value in (place.x, place.y, place.z)],
+                   (turn.x, turn.y, turn.z, turn.w))
 
 
 def same_pose(one: Pose, other: Pose, tolerance: float) -> bool:

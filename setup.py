@@ -36,6 +36,8 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
         (f'share/{PACKAGE}/config', glob('config/*.yaml') + glob(f'{PACKAGE}/assets/*.xml')),
+        (f'share/{PACKAGE}/rviz', glob('rviz/*.rviz')),
+        (f'share/{PACKAGE}/foxglove', glob('foxglove/*.json')),
     ],
     install_requires=[
         'av>=12',
@@ -63,6 +65,7 @@ setup(
             f'infinite-nature = {PACKAGE}.commands:main',
             f'generator_node = {PACKAGE}.nodes.generator_node:main',
             f'autopilot_node = {PACKAGE}.nodes.autopilot_node:main',
+            f'recorder_node = {PACKAGE}.nodes.recorder_node:main',
         ],
     },
     zip_safe=False,

@@ -1,42 +1,49 @@
-"""Start both nodes: ``ros2 launch infinite_nature_ros fly.launch.py image:=my.jpg``."""
+"""Fly into a photo: ``ros2 launch infinite_nature_ros fly.launch.py image:=my.jpg rviz:=true``."""
 
-from pathlib import Path
-
-from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
+from infinite_nature_ros.nodes.launching import (
+    common_arguments,
+    node,
+    parameter_arguments,
+    share,
+    value_of,
+)
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the two nodes and what can be said about them on the command line."""
-    config = Path(get_package_share_directory('infinite_nature_ros')) / 'config'
-    arguments = [
-        DeclareLaunchArgument('namespace', default_value='infinite_nature',
-                              description='namespace of both nodes'),
-        DeclareLaunchArgument('image', default_value='',
-                              description='photo to fly into; empty is the default sample'),
-        DeclareLaunchArgument('model', default_value='default',
-                              description='refiner: registered name or path of its weights'),
-        DeclareLaunchArgument('scene_scale', default_value='1.0',
-                              description='metres per scene unit'),
-        DeclareLaunchArgument('mode', default_value='safe',
-                              description='autopilot: safe or official'),
-    ]
+    """Describe the generator, the autopilot, and what watches and records them if wanted."""
     return LaunchDescription([
-        *arguments,
-        _node('generator', config, image=str, model=str, scene_scale=float),
-        _node('autopilot', config, mode=str, scene_scale=float),
+        *common_arguments(),
+        *parameter_arguments(
+            mode='autopilot: safe, or official as in the release',
+            folder='folder for what is recorded'),
+        DeclareLaunchArgument('record', default_value='',
+                              description='what to record: some of video,poses,stills,bag; '
+                              'empty is nothing'),
+        DeclareLaunchArgument('rviz', default_value='false',
+                              description='watch the flight in RViz: true or false'),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(share('launch', 'generator.launch.py'))),
+        node('autopilot', mode=str, scene_scale=float),
+        OpaqueFunction(function=_recorder),
+        OpaqueFunction(function=_rviz, condition=IfCondition(LaunchConfiguration('rviz'))),
     ])
 
 
-def _node(name: str, config: Path, **parameters: type) -> Node:
-    """Node with its parameter file, and the launch arguments that go before it."""
-    given = {parameter: ParameterValue(LaunchConfiguration(parameter), value_type=kind)
-             for parameter, kind in parameters.items()}
-    return Node(package='infinite_nature_ros', executable=f'{name}_node', name=name,
-                namespace=LaunchConfiguration('namespace'), output='screen',
-                parameters=[str(config / f'{name}.yaml'), given])
+def _recorder(context: LaunchContext) -> list[OpaqueFunction]:
+    """Start the recorder if something is to be recorded."""
+    return [node('recorder', record=str, folder=str)] if value_of(context, 'record') else []
+
+
+def _rviz(context: LaunchContext) -> list[Node]:
+    """Start RViz; the topics in its configuration are relative to its namespace."""
+    return [Node(package='rviz2', executable='rviz2', name='rviz', output='screen',
+                 namespace=value_of(context, 'namespace'),
+                 arguments=['-d', share('rviz', 'infinite_nature.rviz'),
+                            '-f', f'{value_of(context, "frame_prefix")}map'])]

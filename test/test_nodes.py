@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import importlib.util
 import io
 import math
 import os
 from pathlib import Path as FilePath
-import runpy
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -31,12 +29,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
-import yaml
 
 from infinite_nature_ros.nodes import frame_publisher, messages, transport
 from infinite_nature_ros.nodes.autopilot_node import AutopilotNode
 from infinite_nature_ros.nodes.generator_node import GeneratorNode
-from infinite_nature_ros.nodes.parameters import AUTOPILOT_PARAMETERS, GENERATOR_PARAMETERS
+from infinite_nature_ros.nodes.parameters import GENERATOR_PARAMETERS
 from infinite_nature_ros.nodes.transforms import TransformBroadcaster
 
 ROOT = FilePath(__file__).resolve().parents[1]
@@ -713,48 +710,6 @@ def test_reset_in_flight(stage: Stage, photo: str) -> None:
     last = probe.places()[-5:]
     assert np.linalg.norm(np.diff(last, axis=0), axis=1) == pytest.approx([0.2] * 4, abs=0.01)
     assert np.linalg.norm(last[-1]) < 3
-
-
-def test_parameter_files_name_what_exists() -> None:
-    config = ROOT / 'config'
-    for name, table in (('generator', GENERATOR_PARAMETERS), ('autopilot', AUTOPILOT_PARAMETERS)):
-        tree = yaml.safe_load((config / f'{name}.yaml').read_text())
-        (node, content), = tree.items()
-        assert node == f'/**/{name}'
-        given = content['ros__parameters']
-        assert given == {parameter.name: list(parameter.default)
-                         if isinstance(parameter.default, (tuple, list)) else parameter.default
-                         for parameter in table}
-
-
-def test_launch_file_names_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stand_in(name: str) -> Any:
-        return lambda *args, **options: SimpleNamespace(kind=name, args=args, **options)
-
-    modules = {
-        'ament_index_python.packages': {'get_package_share_directory': lambda package: ROOT},
-        'launch': {'LaunchDescription': stand_in('description')},
-        'launch.actions': {'DeclareLaunchArgument': stand_in('argument')},
-        'launch.substitutions': {'LaunchConfiguration': stand_in('configuration')},
-        'launch_ros': {}, 'launch_ros.actions': {'Node': stand_in('node')},
-        'launch_ros.parameter_descriptions': {'ParameterValue': stand_in('value')}}
-    for name, content in modules.items():
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
-    content = runpy.run_path(str(ROOT / 'launch' / 'fly.launch.py'))
-    entities, = content['generate_launch_description']().args
-
-    arguments = {entity.args[0] for entity in entities if entity.kind == 'argument'}
-    nodes = {entity.name: entity for entity in entities if entity.kind == 'node'}
-    tables = {'generator': GENERATOR_PARAMETERS, 'autopilot': AUTOPILOT_PARAMETERS}
-    assert set(nodes) == set(tables)
-    for name, node in nodes.items():
-        assert importlib.util.find_spec(f'infinite_nature_ros.nodes.{node.executable}')
-        file, given = node.parameters
-        assert FilePath(file).is_file()
-        defaults = {parameter.name: parameter.default for parameter in tables[name]}
-        for parameter, value in given.items():
-            assert isinstance(defaults[parameter], value.value_type)
-            assert value.args[0].args[0] in arguments
 
 
 def test_transforms_say_what_odometry_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,14 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ('infinite-nature', 'generator_node', 'autopilot_node')
+COMMANDS = ('infinite-nature', 'generator_node', 'autopilot_node', 'recorder_node')
 
 
 @pytest.fixture(scope='module')
 def sources(tmp_path_factory):
     """A copy, so that no build leaves anything in the tree under test."""
     copy = tmp_path_factory.mktemp('workspace') / 'infinite_nature_ros'
-    names = ('infinite_nature_ros', 'launch', 'config', 'resource')
+    names = ('infinite_nature_ros', 'launch', 'config', 'rviz', 'foxglove', 'resource')
     for name in names:
         shutil.copytree(ROOT / name, copy / name,
                         ignore=shutil.ignore_patterns('__pycache__'))
@@ -61,7 +61,8 @@ def test_colcon_build_gives_working_commands(sources, tmp_path):
     assert (index / 'infinite_nature_ros').exists()
     share = prefix / 'share' / 'infinite_nature_ros'
     assert (share / 'package.xml').exists()
-    for folder, pattern in (('launch', '*.launch.py'), ('config', '*.yaml')):
+    for folder, pattern in (('launch', '*.launch.py'), ('config', '*.yaml'),
+                            ('rviz', '*.rviz'), ('foxglove', '*.json')):
         installed = {path.name for path in (share / folder).glob(pattern)}
         assert installed == {path.name for path in (ROOT / folder).glob(pattern)} != set()
     setup = tmp_path / 'install' / 'setup.sh'

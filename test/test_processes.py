@@ -17,10 +17,13 @@ import numpy as np
 import PIL.Image
 import pytest
 from ros_probe import FRAME_TOPICS, isolated_ros, make_photo, Probe, SIZE
+from rosbags.highlevel import AnyReader
 
 import infinite_nature_ros
 from infinite_nature_ros.commands.processes import isolate_domain, NodeProcess
 from infinite_nature_ros.nodes import messages
+from infinite_nature_ros.nodes.sinks import BagSink
+from infinite_nature_ros.pose_files import read_poses
 
 FRAMES = 30
 ROOT = Path(infinite_nature_ros.__file__).resolve().parents[1]
@@ -218,9 +221,9 @@ def test_interrupted_fly_leaves_a_video(tmp_path: Path, photo: str) -> None:
     assert not [child for child in children if Path(f'/proc/{child}').exists()]
 
 
-def test_killed_fly_leaves_a_video_and_no_nodes(tmp_path: Path, photo: str) -> None:
+def test_killed_fly_leaves_what_was_flown_and_no_nodes(tmp_path: Path, photo: str) -> None:
     out = tmp_path / 'out'
-    process = _start_fly(out, photo, 100_000)
+    process = _start_fly(out, photo, 100_000, '--record', 'video', 'poses', 'stills', 'bag')
     try:
         _wait_for(lambda: (out / 'flight.mp4').exists() and (out / 'flight.mp4').stat().st_size
                   > 20_000)
@@ -228,7 +231,24 @@ def test_killed_fly_leaves_a_video_and_no_nodes(tmp_path: Path, photo: str) -> N
     finally:
         process.kill()
         process.communicate(timeout=30)
-    assert _video_frames(out / 'flight.mp4')
+    video = _video_frames(out / 'flight.mp4')
+    stills = sorted((out / 'stills').glob('0*.png'))
+    with AnyReader([out / 'bag']) as bag:
+        pictures = [bag.deserialize(data, connection.msgtype) for connection, _, data in
+                    bag.messages() if connection.topic.endswith('image_raw')]
+        counts = {connection.topic: sum(1 for _ in bag.messages([connection]))
+                  for connection in bag.connections}
+    assert set(counts.values()) == {len(pictures)}
+    assert counts.keys() == {f'/infinite_nature/{topic}' for topic in BagSink.topics}
+    # Sinks take a frame one after the other: they differ by the one in the making, the video by
+    # its fragment of half a second.
+    assert len(video) >= 5
+    for kept in (stills, read_poses(out / 'poses_tum.txt'),
+                 read_poses(out / 'poses_realestate10k.txt')):
+        assert abs(len(kept) - len(pictures)) <= 1
+    assert 0 <= len(stills) - len(video) <= 6
+    for still, picture in zip(stills, pictures, strict=False):
+        assert np.asarray(PIL.Image.open(still)).tobytes() == picture.data.tobytes()
     _wait_for(lambda: not [child for child in children if _runs(child)])
 
 

@@ -10,11 +10,13 @@ from infinite_nature_ros.nodes.parameters import (
     GENERATOR_PARAMETERS,
     Parameter,
 )
+from infinite_nature_ros.nodes.recorder_node import RECORDER_PARAMETERS
 
 README = (Path(__file__).parent.parent / 'README.md').read_text()
 
 
-@pytest.mark.parametrize('parameter', GENERATOR_PARAMETERS + AUTOPILOT_PARAMETERS,
+@pytest.mark.parametrize('parameter',
+                         GENERATOR_PARAMETERS + AUTOPILOT_PARAMETERS + RECORDER_PARAMETERS,
                          ids=lambda parameter: parameter.name)
 def test_parameters_stand_in_the_readme(parameter: Parameter) -> None:
     default = parameter.default

@@ -1,69 +1,105 @@
-"""The recorder node: makes video, contact sheet and trajectory plot of what is published."""
+"""The recorder node: hands what is published, frame by frame, to the sinks that keep it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+import signal
+import sys
 import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Pose
+import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 
-from infinite_nature_ros.nodes.flight_videos import FlightVideo, SmoothFlightVideo
 from infinite_nature_ros.nodes.frame_publisher import TOPICS
 from infinite_nature_ros.nodes.frame_sets import subscribe_frames
-from infinite_nature_ros.nodes.messages import image_array
-from infinite_nature_ros.recording import (
-    contact_sheet,
-    EvenSample,
-    plot_trajectory,
-    save_picture,
+from infinite_nature_ros.nodes.parameters import declare_parameters, Parameter
+from infinite_nature_ros.nodes.running import explain
+from infinite_nature_ros.nodes.sinks import (
+    BagSink,
+    OverviewSink,
+    PosesSink,
+    RecordedFrame,
+    Sink,
+    StillsSink,
+    VideoSink,
 )
 
-# Frames that may wait while the video is written; the generator doesn't wait for it.
+RECORDER_PARAMETERS = (
+    Parameter('folder', 'flight', 'folder to write to; what an earlier flight left there is '
+              'replaced'),
+    Parameter('record', 'video,poses', 'what to keep: some of video, poses, stills, bag; contact '
+              'sheet and plot are always made'),
+    Parameter('video_rate', 10.0, 'flown frames per second of the video', range=(0.1, 1000.0)),
+    Parameter('interpolate', 0, 'frames to put between two flown ones, in the video only',
+              range=(0, 100)),
+)
+
+# Frames that may wait while one is kept; the generator doesn't wait for it.
 _MAX_WAITING = 100
 
 
 class RecorderNode(Node):
-    """Records a flight as it comes in: the files are good up to any moment.
+    """Records a flight as it comes in: video, poses, stills, a bag.
 
     Attributes:
+        max_frames: frames to record; later ones are left out.
         frames: frames recorded so far.
+        pose: ``camera_link`` in ``map`` at the last of them, ``None`` before the first.
         stages: mean seconds of a step so far, by the stage that the generator names.
     """
 
-    def __init__(self, folder: Path, max_frames: int, video_rate: float,
-                 interpolate: int = 0) -> None:
-        """Start to listen.
+    def __init__(self, **options: Any) -> None:
+        """Open the files and start to listen.
 
         Args:
-            folder: folder to write to, made if it isn't there.
-            max_frames: frames to record; later ones are left out.
-            video_rate: recorded frames per second of the video.
-            interpolate: frames to put between two of them, in the video only.
+            options: further arguments of ``Node``, as ``parameter_overrides``.
 
         Raises:
-            ValueError: if ``interpolate`` is negative or ``video_rate`` isn't positive.
-            OSError: if the folder can't be written.
+            ValueError: if a parameter that was given can't be used, or a library is missing.
+            OSError: if a file can't be written.
         """
-        super().__init__('recorder', namespace='infinite_nature')
+        super().__init__('recorder', namespace='infinite_nature', **options)
+        declare_parameters(self, RECORDER_PARAMETERS)
+        self.max_frames = sys.maxsize
         self.frames = 0
+        self.pose: Pose | None = None
         self.stages: dict[str, float] = {}
         self._steps_timed = 0
-        self._max_frames = max_frames
-        self._folder = folder
         self._times: list[float] = []
-        self._positions: list[tuple[float, float, float]] = []
-        self._sample = EvenSample()
-        path = folder / 'flight.mp4'
-        self._video = (SmoothFlightVideo(path, video_rate, interpolate) if interpolate
-                       else FlightVideo(path, video_rate))
-        topics = {'camera/image_raw', 'pose', *self._video.topics}
+        self._sinks = self._create_sinks()
+        topics = {'pose', *(topic for sink in self._sinks for topic in sink.topics)}
         subscribe_frames(self, {topic: TOPICS[topic] for topic in topics}, self._take_frame,
                          depth=_MAX_WAITING)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics,
                                  QoSProfile(depth=_MAX_WAITING))
+
+    def _create_sinks(self) -> list[Sink]:
+        """Sinks for what is to be kept, and for the overview of the flight."""
+        folder = Path(self.get_parameter('folder').value)
+        rate = self.get_parameter('video_rate').value
+        between = self.get_parameter('interpolate').value
+        makers: dict[str, Callable[[], Sink]] = {
+            'video': lambda: VideoSink(folder, rate, between),
+            'poses': lambda: PosesSink(folder),
+            'stills': lambda: StillsSink(folder),
+            'bag': lambda: BagSink(folder, self.resolve_topic_name),
+        }
+        names = self.get_parameter('record').value.replace(',', ' ').split()
+        unknown = sorted(set(names) - makers.keys())
+        if unknown:
+            raise ValueError(f'record names {", ".join(unknown)}; give some of '
+                             f'{", ".join(makers)}')
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return [*(makers[name]() for name in dict.fromkeys(names)), OverviewSink(folder)]
+        except ImportError as error:
+            raise ValueError(str(error)) from error
 
     @property
     def step_seconds(self) -> float:
@@ -74,26 +110,22 @@ class RecorderNode(Node):
     @property
     def waiting(self) -> int:
         """Recorded frames that aren't in the video yet."""
-        return self._video.waiting
+        return sum(sink.waiting for sink in self._sinks if isinstance(sink, VideoSink))
 
     def finish(self) -> list[Path]:
-        """Finish the video, make the pictures; returns all files that were made."""
-        self._video.close()
-        if not self._positions:
+        """Finish the files; returns them, none if nothing was recorded."""
+        if not self.frames:
             return []
-        sheet, plot = self._folder / 'contact.png', self._folder / 'trajectory.png'
-        save_picture(sheet, contact_sheet(self._sample.pictures))
-        plot_trajectory(self._positions, plot)
-        return [self._video.path, sheet, plot]
+        return [path for sink in self._sinks for path in sink.close()]
 
     def _take_frame(self, messages: dict[str, Any]) -> None:
         """Record a frame."""
-        if self.frames == self._max_frames:
+        if self.frames == self.max_frames:
             return
-        self._video.add(messages)
-        self._sample.add(self.frames, image_array(messages['camera/image_raw']))
-        place = messages['pose'].pose.position
-        self._positions.append((place.x, place.y, place.z))
+        frame = RecordedFrame(self.frames, messages)
+        for sink in self._sinks:
+            sink.add(frame)
+        self.pose = messages['pose'].pose
         self._times.append(time.monotonic())
         self.frames += 1
 
@@ -109,3 +141,36 @@ class RecorderNode(Node):
                     mean = self.stages.get(stage, 0.0)
                     change = float(value) / 1000 - mean
                     self.stages[stage] = mean + change * steps / self._steps_timed
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the recorder until it's interrupted; returns the exit code."""
+    if '--help' in (sys.argv if args is None else args):
+        explain(RecorderNode, RECORDER_PARAMETERS)
+        return 0
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    # A flag instead of an exception: no frame is left half written.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = RecorderNode()
+        while not interrupted:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        for path in node.finish():
+            node.get_logger().info(str(path))
+        return 0
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

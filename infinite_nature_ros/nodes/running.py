@@ -12,6 +12,7 @@ import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.node import Node
 
 from infinite_nature_ros.nodes.parameters import Parameter
 
@@ -29,7 +30,7 @@ def run(create_node: type[LifecycleNode], table: tuple[Parameter, ...],
         Exit code: 0 after an interruption, 1 if the node couldn't start.
     """
     if '--help' in (sys.argv if args is None else args):
-        _explain(create_node, table)
+        explain(create_node, table)
         return 0
     try:
         rclpy.init(args=args)
@@ -48,7 +49,7 @@ def run(create_node: type[LifecycleNode], table: tuple[Parameter, ...],
         rclpy.try_shutdown()
 
 
-def _explain(create_node: type[LifecycleNode], table: tuple[Parameter, ...]) -> None:
+def explain(create_node: type[Node], table: tuple[Parameter, ...]) -> None:
     """Print what a node does and what can be set."""
     command = Path(sys.argv[0]).name
     print(f'usage: {command} --ros-args -p NAME:=VALUE ...\n\n'

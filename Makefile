@@ -1,6 +1,7 @@
 # make fly                            first flight, into a photo that comes along
 # make fly IMAGE=my.jpg FRAMES=200    into your own photo
 # make test                           all tests
+# make bench                          times, as a table for the README
 # make lint                           style
 
 VENV ?= .venv
@@ -9,13 +10,16 @@ FRAMES ?= 100
 OUT ?= flight
 
 SHELL := bash
-.PHONY: fly test lint clean
+.PHONY: fly test bench lint clean
 
 fly: $(VENV)/.installed
 	@$(VENV)/bin/infinite-nature fly --frames $(FRAMES) --out '$(OUT)' $(if $(IMAGE),'$(IMAGE)')
 
 test: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m pytest
+
+bench: $(VENV)/.installed
+	@$(VENV)/bin/python benchmarks/run.py
 
 lint: $(VENV)/.installed-test
 	@$(VENV)/bin/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -87,3 +88,20 @@ def test_package_xml_and_setup_agree():
     wanted = {f'ros-{name.text}'.replace('_', '-') for name in package.findall('exec_depend')}
     missing = {name for name in on_pip if name.removesuffix('[fastrtps]') not in wanted}
     assert not missing, f'{missing} are in setup.py but not in package.xml'
+
+
+def test_container_and_readme_bring_what_setup_requires():
+    """What the distribution has comes from there (package.xml), the rest from pip."""
+    text = (ROOT / 'setup.py').read_text()
+    required = set(re.findall(r"^        '([\w-]+)[>=\[]", text.partition('install_requires')[2]
+                              .partition('extras_require')[0], re.MULTILINE))
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    distribution = {key.text.removeprefix('python3-') for key in package.findall('exec_depend')}
+    names = {'opencv-python-headless': 'opencv', 'pillow': 'pil'}
+    from_pip = {name for name in required if names.get(name, name) not in distribution}
+    assert {'torch', 'warp-lang', 'tyro'} <= from_pip
+    for place in ('Dockerfile', 'README.md'):
+        lines = (ROOT / place).read_text().replace('\\\n', ' ').splitlines()
+        installed = ' '.join(line for line in lines if 'pip install' in line)
+        missing = {name for name in from_pip if not re.search(rf"[ ']{name}\b", installed)}
+        assert not missing, f'{place} does not install {missing}'

@@ -27,13 +27,14 @@ def test_ratios_are_to_the_first_of_the_same_part_and_device(bench: ModuleType) 
     rows = [bench.Row('render', 'warp', 'cpu', [0.001, 0.002, 0.003]),
             bench.Row('render', 'torch', 'cpu', [0.02] * 3),
             bench.Row('render', 'warp', 'cuda', [0.0005] * 3),
-            bench.Row('refine', 'inpaint', 'cpu', [0.004] * 3)]
+            bench.Row('refine', 'inpaint', 'cpu', [1.234] * 3)]
     lines = [[cell.strip() for cell in line.split('|')[1:-1]]
              for line in bench.table(rows).splitlines()]
     assert len({len(line) for line in lines}) == 1
-    assert [line[3] for line in lines[2:]] == ['2', '20', '0.5', '4']
-    assert [line[5] for line in lines[2:]] == ['500', '50', '2e+03', '250']
-    assert [line[6] for line in lines[2:]] == ['1', '10', '1', '1']
+    assert [line[3] for line in lines[2:]] == ['1', '20', '0.5', '1230']
+    assert [line[4] for line in lines[2:]] == ['2', '20', '0.5', '1230']
+    assert [line[5] for line in lines[2:]] == ['500', '50', '2000', '0.81']
+    assert [line[6] for line in lines[2:]] == ['1', '20', '1', '1']
 
 
 def test_calls_are_counted_without_the_first(bench: ModuleType) -> None:

@@ -29,6 +29,7 @@ from infinite_nature_ros.nodes.frame_publisher import FramePublisher
 from infinite_nature_ros.nodes.messages import (
     disparity_from_message,
     intrinsics_from_message,
+    pose_from_message,
     rgb_array,
     stamp_of,
 )
@@ -88,9 +89,11 @@ class GeneratorNode(LifecycleNode):
             self._monitor = FlightMonitor(self, str(self._flight.device))
             self._monitor.start(self._flight.start)
             self._create_inputs()
+            self._pose = self._flight.frame.pose
             if saved is not None:
                 self._frames.resume(saved.stamp, saved.path)
                 self._commands.resume(saved.command)
+                self._pose = pose_from_message(saved.path[-1].pose, self._value('scene_scale'))
         return guard.result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -98,7 +101,7 @@ class GeneratorNode(LifecycleNode):
         result = super().on_activate(state)
         self._active = True
         self._monitor.hold('paused' if self._paused else '')
-        self._show(self._flight.frame)
+        self._show(self._present_frame())
         self._more.trigger()
         return result
 
@@ -265,8 +268,16 @@ class GeneratorNode(LifecycleNode):
         self._stop_trajectory()
         self._frames.forget_path()
         self._monitor.start(self._flight.start)
+        self._pose = self._flight.frame.pose
         if self._active:
-            self._show(self._flight.frame)
+            self._show(self._present_frame())
+
+    def _present_frame(self) -> Frame:
+        """Give what is seen now, from a pose that is as precise as it was commanded.
+
+        Recorded and sent again, such a pose shows the same.
+        """
+        return self._flight.frame.replace(pose=self._pose)
 
     def _show(self, *frames: Frame) -> None:
         """Publish what was seen; it's saved before anybody sees it, so nothing is lost."""
@@ -312,10 +323,11 @@ class GeneratorNode(LifecycleNode):
         # As precise as it was commanded: a recorded pose that is sent again shows the same.
         frame = self._flight.step(pose).replace(pose=pose)
         stepped = time.perf_counter()
-        between = interpolate_frames(before, self._flight.frame, self._value('interpolate'),
+        between = interpolate_frames(before, frame, self._value('interpolate'),
                                      self._value('backend'))
         interpolated = time.perf_counter()
-        self._show(*between, frame)
+        self._pose = pose
+        self._show(*between, self._present_frame())
         seconds = {**self._flight.timings, 'publish': time.perf_counter() - interpolated}
         if between:
             seconds['interpolate'] = interpolated - stepped

@@ -320,8 +320,7 @@ class GeneratorNode(LifecycleNode):
             raise ValueError(f'the pose is {jump * scale:.4g} m from the camera; send poses at '
                              f'most {self._value("max_jump") * scale:.4g} m apart (max_jump)')
         before = self._flight.frame
-        # As precise as it was commanded: a recorded pose that is sent again shows the same.
-        frame = self._flight.step(pose).replace(pose=pose)
+        frame = self._flight.step(pose)
         stepped = time.perf_counter()
         between = interpolate_frames(before, frame, self._value('interpolate'),
                                      self._value('backend'))

@@ -45,8 +45,9 @@ def fly(
     The generator and the autopilot run as two processes that talk over DDS on this machine only.
     Ctrl-C ends the flight early and leaves all that was flown.
 
-    Examples: infinite-nature fly coast.jpg --frames 200 --out coast --record video poses bag;
-    the same again: infinite-nature fly coast.jpg --trajectory coast/poses_tum.txt --out again
+    Example: infinite-nature fly coast.jpg --frames 200 --out coast --record video poses bag
+
+    Example: infinite-nature fly coast.jpg --trajectory coast/poses_tum.txt --out again
 
     Args:
         image: photo to fly into, a path or the name of a sample; empty is the default sample.

@@ -15,13 +15,17 @@ PACKAGE = __name__.partition('.')[0]
 
 _LIBRARIES = ('torch', 'warp', 'numpy', 'cv2', 'av', 'PIL', 'OpenEXR', 'matplotlib', 'safetensors',
               'transforms3d', 'tqdm', 'tyro')
-_ROS = ('rclpy', 'diagnostic_msgs', 'geometry_msgs', 'nav_msgs', 'sensor_msgs', 'std_msgs',
-        'std_srvs')
+_ROS = ('rclpy', 'diagnostic_msgs', 'geometry_msgs', 'nav_msgs', 'rosgraph_msgs', 'sensor_msgs',
+        'std_msgs', 'std_srvs')
 # What is done with them, where they are there.
 _OPTIONAL = {
     'tf2_msgs': 'for /tf and /tf_static, comes with a ROS distribution',
     'cv_bridge': 'for seed images in rare encodings, comes with a ROS distribution',
     'launch_ros': 'for launch files, comes with a ROS distribution',
+    'mcap': "for bags, pip install 'infinite_nature_ros[data]'",
+    'rosbags': "for bags, pip install 'infinite_nature_ros[data]'",
+    'timm': "for MiDaS, pip install 'infinite_nature_ros[midas]'",
+    'pytorch3d': 'for the backend of that name, built from source',
 }
 
 

@@ -1,4 +1,4 @@
-"""What holds for all tests: none depends on what its machine has downloaded."""
+"""What tests share: a photo, and that none depends on what its machine has downloaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ros_probe import make_photo
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -16,3 +17,9 @@ def empty_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv('TORCH_HOME', str(home))
         patch.delenv('INFINITE_NATURE_MIDAS', raising=False)
         yield home / 'hub'
+
+
+@pytest.fixture(scope='session')
+def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a photo: sky over land."""
+    return make_photo(tmp_path_factory.mktemp('photo') / 'coast.png')

@@ -24,7 +24,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_probe import FRAME_TOPICS, isolated_ros, make_photo, overrides, Probe, SIZE
+from ros_probe import FRAME_TOPICS, isolated_ros, overrides, Probe, SIZE
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
@@ -44,11 +44,6 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 def ros() -> Iterator[None]:
     with isolated_ros():
         yield
-
-
-@pytest.fixture(scope='module')
-def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_photo(tmp_path_factory.mktemp('photo') / 'coast.png')
 
 
 class Stage:

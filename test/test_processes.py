@@ -16,7 +16,7 @@ from geometry_msgs.msg import PoseStamped
 import numpy as np
 import PIL.Image
 import pytest
-from ros_probe import FRAME_TOPICS, isolated_ros, make_photo, Probe, SIZE
+from ros_probe import FRAME_TOPICS, isolated_ros, Probe, SIZE
 from rosbags.highlevel import AnyReader
 
 import infinite_nature_ros
@@ -34,11 +34,6 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let child processes import the package that is tested."""
     before = os.environ.get('PYTHONPATH', '')
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, [before, str(ROOT)])))
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> str:
-    return make_photo(tmp_path / 'coast.png')
 
 
 @pytest.fixture

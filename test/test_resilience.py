@@ -15,7 +15,7 @@ from nav_msgs.msg import Odometry
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_probe import isolated_ros, make_photo, Probe, SIZE
+from ros_probe import isolated_ros, Probe, SIZE
 from safetensors.torch import load_file, save_file
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
@@ -27,11 +27,6 @@ from infinite_nature_ros.nodes.flight_store import FlightStore
 from infinite_nature_ros.nodes.transport import LARGE_DATA_PROFILE
 
 ROOT = Path(infinite_nature_ros.__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> str:
-    return make_photo(tmp_path / 'coast.png')
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ from types import TracebackType
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.qos_overriding_options import InvalidQosOverridesError
 
 from infinite_nature_ros.nodes.parameters import Parameter
 
@@ -59,11 +61,14 @@ def explain(create_node: type[Node], table: tuple[Parameter, ...]) -> None:
               f'      {parameter.description}')
 
 
+# What the user can put right.
+_BY_USER = (ValueError, OSError, ImportError, ParameterException, InvalidQosOverridesError)
+
+
 class ConfigureGuard:
     """Context in which a failure of ``on_configure`` is logged; rclpy itself drops it silently.
 
-    What the user can put right (``ValueError``, ``OSError``, ``ImportError``) is logged in one
-    line, anything else with its traceback.
+    What the user can put right is logged in one line, anything else with its traceback.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
@@ -81,7 +86,7 @@ class ConfigureGuard:
         if not isinstance(error, Exception):
             return False
         self.result = TransitionCallbackReturn.FAILURE
-        if isinstance(error, (ValueError, OSError, ImportError)):
+        if isinstance(error, _BY_USER):
             self._logger.error(str(error))
         else:
             import traceback as traceback_module

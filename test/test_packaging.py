@@ -41,8 +41,9 @@ def check_help(script, **options):
 
 def test_pip_install_gives_working_commands(sources, tmp_path):
     target = tmp_path / 'installed'
+    # Without --ignore-installed pip takes away what this environment has of the package.
     run(sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation',
-        '--quiet', '--prefix', target, sources)
+        '--ignore-installed', '--quiet', '--prefix', target, sources)
     library = next(target.glob('**/site-packages'))
     environment = {**os.environ, 'PYTHONPATH': str(library)}
     for name in COMMANDS:

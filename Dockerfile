@@ -23,11 +23,11 @@ RUN apt-get update \
     && touch "$VIRTUAL_ENV/COLCON_IGNORE"
 
 RUN case "$VARIANT" in \
-      cpu) index=https://download.pytorch.org/whl/cpu ;; \
-      gpu) index=https://pypi.org/simple ;; \
+      cpu) index=(--index-url https://download.pytorch.org/whl/cpu) ;; \
+      gpu) index=() ;; \
       *) echo "VARIANT is $VARIANT; give cpu or gpu" >&2; exit 1 ;; \
     esac \
-    && pip install --no-cache-dir --index-url "$index" torch==2.13.0
+    && pip install --no-cache-dir "${index[@]}" torch==2.13.0
 
 # NumPy stays below 2, for which the distribution's OpenCV and cv_bridge are built.
 RUN pip install --no-cache-dir 'numpy<2' 'av>=12' 'mcap>=1.6' 'openexr>=3.3' 'rosbags>=0.11' \

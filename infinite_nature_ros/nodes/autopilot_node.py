@@ -250,6 +250,8 @@ def _frame_of(messages: dict[str, Any], scene_scale: float) -> Frame:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the autopilot node; returns the exit code."""
+    # Its tensors are small: more threads would only spin on the cores that the generator needs.
+    torch.set_num_threads(1)
     return run(AutopilotNode, AUTOPILOT_PARAMETERS, args)
 
 

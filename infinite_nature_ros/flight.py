@@ -67,6 +67,7 @@ class Flight:
         refiner = model if isinstance(model, Refiner) else create_model(model)
         self._refiner = refiner.to(self.device)
         self._dome = self._make_dome()
+        self._sky_seen: tuple[Tensor, Tensor] | None = None
         self.reset(seed=seed)
 
     @classmethod
@@ -227,16 +228,21 @@ class Flight:
             rendered = self._warp(layers, frame.disparity, pose)
             view, (share,) = _split(rendered)
             return (view, share * rendered.known.sqrt()), None, None
-        layer = skies.ground_layer(frame.image, frame.sky,
-                                   self._dome.view(frame.pose, intrinsics))
+        layer = skies.ground_layer(frame.image, frame.sky, self._sky_at(frame.pose))
         rendered = self._warp(torch.cat([layer, carried, frame.sky], dim=1),
                               skies.ground_disparity(frame.disparity, frame.sky), pose)
         view, (share, rendered_sky) = _split(rendered)
         matte = skies.warped_matte(rendered_sky, view, pose, intrinsics)
-        dome = self._dome.view(pose, intrinsics)
+        dome = self._sky_at(pose)
         view = skies.insert_sky(view, rendered_sky, matte, dome)
         known = torch.minimum(share, view.known)
         return (view, torch.where(matte > 0.5, view.known, known)), matte, dome
+
+    def _sky_at(self, pose: Tensor) -> Tensor:
+        """Sky all over a view; kept, for where one step ends the next one starts."""
+        if self._sky_seen is None or self._sky_seen[0] is not pose:
+            self._sky_seen = pose, self._dome.view(pose, self.intrinsics)
+        return self._sky_seen[1]
 
     def _warp(self, layers: Tensor, disparity: Tensor, pose: Tensor) -> Rendered:
         return render(layers, disparity, self._frame.pose, pose, self.intrinsics,

@@ -19,6 +19,9 @@ _FAR_SOFTENING = 0.02
 # How much of a pixel must have been carried over for its colour to count.
 _KNOWN_THRESHOLD = 0.25
 
+# What is nearer than this isn't sky.
+_LAND_DISPARITY = 1.05 * camera.MIN_DISPARITY
+
 # Window of the local strength of detail.
 _WINDOW = 17
 
@@ -38,7 +41,7 @@ class Inpaint:
         """See ``Refiner``; remembers the photo's means, and its detail's pattern and strength."""
         detail = _detail(image)
         strength = _strength(detail)
-        land = (disparity > 1.05 * camera.MIN_DISPARITY).to(image.dtype) + 1e-6
+        land = (disparity > _LAND_DISPARITY).to(image.dtype) + LEAST_WEIGHT
         values = torch.cat([image, disparity.log()], dim=1)
         return {'mean': values.mean((2, 3), keepdim=True),
                 'grain': detail / strength.clamp(min=1e-3),

@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'infinite_nature_ros'
+TRAINING = 'infinite_nature_training'
 
 ON_PYPI = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 ROS = [
@@ -29,7 +30,9 @@ setup(
     maintainer='The infinite_nature_ros developers',
     maintainer_email='infinite-nature-ros@users.noreply.github.com',
     python_requires='>=3.10,<3.14',
-    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    packages=[*find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+              TRAINING, *(f'{TRAINING}.{name}' for name in find_packages('training'))],
+    package_dir={TRAINING: 'training'},
     package_data={PACKAGE: ['assets/*.xml', 'assets/photos/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
@@ -50,12 +53,13 @@ setup(
         'torch>=2.4',
         'tqdm>=4.66',
         'transforms3d>=0.4.2',
-        'tyro>=0.9',
+        'tyro>=1.0.16',
         'warp-lang>=1.8',
         *(f'{requirement}; {ON_PYPI}' for requirement in ROS),
     ],
     extras_require={
-        'data': ['mcap>=1.6', 'rosbags>=0.11'],
+        'data': ['mcap>=1.6', 'pycolmap>=4', 'rosbags>=0.11'],
+        'ray': ['ray>=2.40'],
         'midas': ['timm>=0.9', 'torchvision'],
         'test': ['colcon-core>=0.18', 'colcon-ros>=0.5',
                  'hypothesis>=6', 'pytest>=8', 'ruff>=0.6', 'setuptools>=70.1'],

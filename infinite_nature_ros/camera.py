@@ -146,6 +146,29 @@ def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
     return torch.cat([xy, torch.ones_like(xy[:, :1])], dim=1)
 
 
+def camera_matrix(intrinsics: Tensor, height: int, width: int) -> Tensor:
+    """Intrinsics in pixels as OpenCV and ``CameraInfo`` have them: pixel (0, 0) lies at (0, 0).
+
+    Args:
+        intrinsics: ``[B, 4]``, normalised.
+        height: image height in pixels.
+        width: image width in pixels.
+
+    Returns:
+        float64 ``[B, 4]`` fx, fy, cx, cy of the matrix K.
+    """
+    size = torch.tensor([width, height], dtype=torch.float64, device=intrinsics.device)
+    focal, centre = intrinsics.double().split(2, dim=1)
+    return torch.cat([focal * size, centre * size - 0.5], dim=1)
+
+
+def from_camera_matrix(matrix: Tensor, height: int, width: int) -> Tensor:
+    """Normalised intrinsics, float64 ``[B, 4]``: the inverse of :func:`camera_matrix`."""
+    size = torch.tensor([width, height], dtype=torch.float64, device=matrix.device)
+    focal, centre = matrix.double().split(2, dim=1)
+    return torch.cat([focal / size, (centre + 0.5) / size], dim=1)
+
+
 def to_body_frame(pose: Tensor) -> tuple[Tensor, Tensor]:
     """Camera poses as ROS says them: ``camera_link`` in ``map`` (REP 103 axes).
 

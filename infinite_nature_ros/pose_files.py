@@ -10,9 +10,9 @@ from types import TracebackType
 import numpy as np
 import torch
 from torch import Tensor
-from transforms3d.quaternions import quat2mat
+from transforms3d.quaternions import mat2quat, quat2mat
 
-from infinite_nature_ros.camera import check_pose, from_body_frame
+from infinite_nature_ros.camera import check_pose, from_body_frame, to_body_frame
 
 _TUM_COLUMNS = 8
 _REALESTATE10K_COLUMNS = 19
@@ -43,6 +43,21 @@ def pose_of(position: Sequence[float], quaternion: Sequence[float]) -> Tensor:
     # transforms3d has w first.
     rotation = quat2mat(np.roll(turn / norm, 1))
     return from_body_frame(torch.from_numpy(place)[None], torch.from_numpy(rotation)[None])
+
+
+def place_of(pose: Tensor) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """Where the ``camera_link`` of a pose is in ``map``: the inverse of :func:`pose_of`.
+
+    Args:
+        pose: ``[1, 3, 4]`` world to camera.
+
+    Returns:
+        position float64 ``[3]``, in the pose's unit, and quaternion x, y, z, w.
+    """
+    position, rotation = to_body_frame(pose.detach().double().cpu())
+    # transforms3d has w first, and needs float64 with numpy 2.
+    w, x, y, z = (float(value) for value in mat2quat(rotation[0].numpy()))
+    return position[0].numpy(), (x, y, z, w)
 
 
 class PoseFiles:

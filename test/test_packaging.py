@@ -18,7 +18,7 @@ COMMANDS = ('infinite-nature', 'generator_node', 'autopilot_node', 'recorder_nod
 def sources(tmp_path_factory):
     """A copy, so that no build leaves anything in the tree under test."""
     copy = tmp_path_factory.mktemp('workspace') / 'infinite_nature_ros'
-    names = ('infinite_nature_ros', 'launch', 'config', 'rviz', 'foxglove', 'resource')
+    names = ('infinite_nature_ros', 'training', 'launch', 'config', 'rviz', 'foxglove', 'resource')
     for name in names:
         shutil.copytree(ROOT / name, copy / name,
                         ignore=shutil.ignore_patterns('__pycache__'))
@@ -48,6 +48,7 @@ def test_pip_install_gives_working_commands(sources, tmp_path):
     environment = {**os.environ, 'PYTHONPATH': str(library)}
     for name in COMMANDS:
         check_help(target / 'bin' / name, env=environment, cwd=tmp_path)
+    assert (library / 'infinite_nature_training' / 'bags' / 'writer.py').exists()
     assert list((library / 'infinite_nature_ros' / 'assets' / 'photos').glob('*.jpg'))
     share = target / 'share' / 'infinite_nature_ros'
     assert (share / 'launch' / 'fly.launch.py').exists()
@@ -61,6 +62,7 @@ def test_colcon_build_gives_working_commands(sources, tmp_path):
     prefix = tmp_path / 'install' / 'infinite_nature_ros'
     index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
     assert (index / 'infinite_nature_ros').exists()
+    assert list(prefix.glob('**/site-packages/infinite_nature_training/bags/writer.py'))
     share = prefix / 'share' / 'infinite_nature_ros'
     assert (share / 'package.xml').exists()
     for folder, pattern in (('launch', '*.launch.py'), ('config', '*.yaml'),

@@ -24,6 +24,8 @@ _OPTIONAL = {
     'launch_ros': 'for launch files, comes with a ROS distribution',
     'mcap': "for bags, pip install 'infinite_nature_ros[data]'",
     'rosbags': "for bags, pip install 'infinite_nature_ros[data]'",
+    'pycolmap': "for bags of videos, pip install 'infinite_nature_ros[data]'",
+    'ray': "for conversions on many machines, pip install 'infinite_nature_ros[ray]'",
     'timm': "for MiDaS, pip install 'infinite_nature_ros[midas]'",
     'pytorch3d': 'for the backend of that name, built from source',
 }

@@ -15,16 +15,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 import torch
 from torch import Tensor
-from transforms3d.quaternions import mat2quat
 
 from infinite_nature_ros.camera import (
+    camera_matrix,
+    from_camera_matrix,
     MAX_DISPARITY,
     MIN_DISPARITY,
     pixel_rays,
-    to_body_frame,
 )
 from infinite_nature_ros.photos import crop_and_resize
-from infinite_nature_ros.pose_files import pose_of
+from infinite_nature_ros.pose_files import place_of, pose_of
 
 _ENCODINGS = {
     'rgb8': (np.uint8, 3),
@@ -191,8 +191,7 @@ def rgb_bytes(image: Tensor) -> np.ndarray:
 
 def camera_info_message(intrinsics: Tensor, height: int, width: int, header: Header) -> CameraInfo:
     """Message of intrinsics ``[1, 4]``: no distortion, pixel (0, 0) centred at (0, 0)."""
-    fx, fy, cx, cy = (float(value) for value in intrinsics[0].double())
-    fx, fy, cx, cy = fx * width, fy * height, cx * width - 0.5, cy * height - 0.5
+    fx, fy, cx, cy = camera_matrix(intrinsics, height, width)[0].tolist()
     return CameraInfo(
         header=header, height=height, width=width, distortion_model='plumb_bob', d=[0.0] * 5,
         k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
@@ -210,9 +209,8 @@ def intrinsics_from_message(message: CameraInfo) -> Tensor:
     if not (width and height and message.k[0] > 0 and message.k[4] > 0):
         raise ValueError(f'camera_info is not calibrated: width {width}, height {height}, '
                          f'k {list(message.k)}; give the image size and K')
-    fx, fy, cx, cy = message.k[0], message.k[4], message.k[2] + 0.5, message.k[5] + 0.5
-    return torch.tensor([[fx / width, fy / height, cx / width, cy / height]],
-                        dtype=torch.float32)
+    matrix = torch.tensor([[message.k[place] for place in (0, 4, 2, 5)]], dtype=torch.float64)
+    return from_camera_matrix(matrix, height, width).float()
 
 
 def pose_message(pose: Tensor, scene_scale: float) -> Pose:
@@ -222,10 +220,8 @@ def pose_message(pose: Tensor, scene_scale: float) -> Pose:
         pose: world to camera, scene units.
         scene_scale: metres per scene unit.
     """
-    position, rotation = to_body_frame(pose.detach().double().cpu())
-    x, y, z = (position[0] * scene_scale).tolist()
-    # transforms3d orders quaternions w, x, y, z and needs float64 with numpy 2.
-    qw, qx, qy, qz = (float(value) for value in mat2quat(rotation[0].numpy()))
+    position, (qx, qy, qz, qw) = place_of(pose)
+    x, y, z = (position * scene_scale).tolist()
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
 
 

@@ -1,0 +1,1 @@
+"""Sources: what becomes ACID bags, one module or package each."""

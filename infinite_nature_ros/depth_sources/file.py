@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-import pickle
-from typing import Any
 
 import numpy as np
 from PIL import Image
 import torch
 from torch import Tensor
 
+from infinite_nature_ros.array_pickle import load_arrays
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.photos import crop_and_resize
-
-# All that a pickled dictionary of arrays needs; nothing here runs code of the file's choosing.
-_ADMITTED = {
-    ('_codecs', 'encode'),
-    ('builtins', 'bytearray'),
-    ('builtins', 'complex'),
-    ('builtins', 'frozenset'),
-    ('builtins', 'set'),
-    ('collections', 'OrderedDict'),
-    ('numpy', 'dtype'),
-    ('numpy', 'ndarray'),
-    *((module, name)
-      for package in ('numpy.core', 'numpy._core')
-      for module, name in ((f'{package}.multiarray', '_reconstruct'),
-                           (f'{package}.multiarray', 'scalar'),
-                           (f'{package}.numeric', '_frombuffer'))),
-}
 
 # Channels of an EXR file that hold disparity, in order of preference.
 _EXR_CHANNELS = ('disparity', 'Y', 'R', 'RGB', 'RGBA')
@@ -131,8 +113,7 @@ def _read_exr(path: Path) -> np.ndarray:
 
 def _read_rgbd(path: Path) -> np.ndarray:
     """``[H, W, 4]`` float32 of an official sample."""
-    with path.open('rb') as file:
-        sample = _ArrayUnpickler(file, encoding='latin1').load()
+    sample = load_arrays(path)
     rgbd = sample.get('input_rgbd') if isinstance(sample, dict) else None
     if not isinstance(rgbd, np.ndarray) or rgbd.ndim != 3 or rgbd.shape[2] != 4:
         raise ValueError("it holds no array 'input_rgbd' [H, W, 4]; give an official sample")
@@ -143,18 +124,6 @@ def _read_rgbd(path: Path) -> np.ndarray:
 
 def _read_sample_disparity(path: Path) -> np.ndarray:
     return _read_rgbd(path)[..., 3]
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickler that admits NumPy arrays and plain containers, nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Look up what a pickle asks for, if it is harmless."""
-        if (module, name) not in _ADMITTED:
-            raise ValueError(f'the pickle asks for {module}.{name}, which is not admitted; '
-                             'it may be malicious, only arrays and plain containers are read')
-        # NumPy 2 still knows the old name of its core, under protest.
-        return super().find_class(module.replace('numpy.core', 'numpy._core'), name)
 
 
 _READERS: dict[str, Callable[[Path], np.ndarray]] = {

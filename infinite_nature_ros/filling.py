@@ -1,4 +1,4 @@
-"""Push-pull filling: unknown pixels from known ones, over an image pyramid."""
+"""Filling: unknown pixels from known ones, over an image pyramid."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from infinite_nature_ros import camera
+from infinite_nature_ros.rendering import Rendered
+
 LEAST_WEIGHT = 1e-6
 """Weight of an unknown pixel: it decides only where nothing is known at all."""
+
+# A hole opens beside the nearer surface, and what appears in it is the farther one: pixels weigh
+# by this power of their depth (softened, so that the very far doesn't take all).
+_FAR_PREFERENCE = 2.0
+_FAR_SOFTENING = 0.02
+
+# How much of a pixel must have been carried over for its colour to count.
+_KNOWN_THRESHOLD = 0.25
 
 # Levels of the pyramid that shrink the width alone.
 _LEVEL_STEPS = 4
@@ -47,3 +58,25 @@ def push_pull(values: Tensor, weight: Tensor, known: Tensor, *,
     smooth = functional.interpolate(coarse, size=(height, width), mode='bilinear',
                                     align_corners=False)
     return torch.lerp(smooth, values, known)
+
+
+def fill_holes(rendered: Rendered, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Finish a rendered view smoothly, without inventing detail.
+
+    Args:
+        rendered: the view with its holes.
+        mean: ``[B, 4, 1, 1]`` RGB and log disparity for a view of which nothing is known.
+
+    Returns:
+        image ``[B, 3, H, W]`` in [0, 1] and disparity ``[B, 1, H, W]`` in [0.01, 1].
+    """
+    known = (rendered.known > _KNOWN_THRESHOLD).to(rendered.known.dtype)
+    # Clamped before the root, whose gradient at 0 is infinite.
+    whole = rendered.known.clamp(min=_KNOWN_THRESHOLD ** 2).sqrt()
+    disparity = (rendered.disparity / whole).clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
+    # Disparity is filled by its logarithm: a mean of near and far is then a mean of scales.
+    values = torch.cat([rendered.image / whole, disparity.log()], dim=1)
+    values = torch.where(known > 0, values, mean)
+    weight = known * (disparity + _FAR_SOFTENING) ** -_FAR_PREFERENCE + LEAST_WEIGHT
+    filled = push_pull(values, weight, known)
+    return filled[:, :3].clamp(0, 1), filled[:, 3:].exp()

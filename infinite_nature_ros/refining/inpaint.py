@@ -7,17 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from infinite_nature_ros import camera
-from infinite_nature_ros.filling import LEAST_WEIGHT, push_pull
+from infinite_nature_ros.filling import fill_holes, LEAST_WEIGHT
 from infinite_nature_ros.refining.registry import register_model
 from infinite_nature_ros.rendering import Rendered
-
-# A hole opens beside the nearer surface, and what appears in it is the farther one: pixels weigh
-# by this power of their depth (softened, so that the very far doesn't take all).
-_FAR_PREFERENCE = 2.0
-_FAR_SOFTENING = 0.02
-
-# How much of a pixel must have been carried over for its colour to count.
-_KNOWN_THRESHOLD = 0.25
 
 # What is nearer than this isn't sky.
 _LAND_DISPARITY = 1.05 * camera.MIN_DISPARITY
@@ -49,27 +41,13 @@ class Inpaint:
 
     def refine(self, rendered: Rendered, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """See ``Refiner``. A pure function: the same view gives the same picture."""
-        image, disparity = _fill_holes(rendered, state['mean'])
+        image, disparity = fill_holes(rendered, state['mean'])
         missing = (state['strength'].square() - _strength(_detail(image)).square()).clamp(min=0)
         return (image + missing.sqrt() * _shuffle(state['grain'], image)).clamp(0, 1), disparity
 
     def to(self, device: torch.device | str) -> Inpaint:
         """See ``Refiner``; there is nothing to move."""
         return self
-
-
-def _fill_holes(rendered: Rendered, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Finish a view smoothly; one of which nothing is known takes the mean."""
-    mask = rendered.known.sqrt()
-    known = (rendered.known > _KNOWN_THRESHOLD).to(mask.dtype)
-    whole = mask.clamp(min=_KNOWN_THRESHOLD)
-    disparity = (rendered.disparity / whole).clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
-    # Disparity is filled by its logarithm: a mean of near and far is then a mean of scales.
-    values = torch.cat([rendered.image / whole, disparity.log()], dim=1)
-    values = torch.where(known > 0, values, mean)
-    weight = known * (disparity + _FAR_SOFTENING) ** -_FAR_PREFERENCE + LEAST_WEIGHT
-    filled = push_pull(values, weight, known)
-    return filled[:, :3].clamp(0, 1), filled[:, 3:].exp()
 
 
 def _blur(image: Tensor) -> Tensor:

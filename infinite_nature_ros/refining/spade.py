@@ -213,11 +213,15 @@ def infinite_nature_tiny(image_size: tuple[int, int] = (160, 256)) -> SpadeRefin
 
 
 def spectral_convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
-    """Find the layers that the release trains under spectral norm: all but SPADE's own."""
-    of_spade = {inner for spade in network.modules() if isinstance(spade, Spade)
-                for inner in spade.modules()}
+    """Find the layers that the release trains under spectral norm: all but SPADE's own.
+
+    A network may name further ones that stay without it in an attribute ``without_norm``.
+    """
+    exempt = {inner for spade in network.modules() if isinstance(spade, Spade)
+              for inner in spade.modules()}
+    exempt |= set(getattr(network, 'without_norm', ()))
     return {path: module for path, module in network.named_modules()
-            if isinstance(module, nn.Conv2d) and module not in of_spade}
+            if isinstance(module, nn.Conv2d) and module not in exempt}
 
 
 def add_spectral_norm(network: nn.Module) -> nn.Module:

@@ -1,0 +1,211 @@
+"""Configurations: everything that a training run depends on, in one dataclass, and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+import json
+from pathlib import Path
+from typing import Any, get_type_hints
+
+_DIVISOR = 32  # the networks halve an image five times
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All settings of a training run; the defaults are the paper's, or the release's.
+
+    Where neither says anything, the note behind a field says whose choice it is.
+    """
+
+    # Network to train, a name of refining.list_models().
+    model: str = 'infinite-nature'
+    # Height and width of the frames (paper, section 5).
+    size: tuple[int, int] = (160, 256)
+    # T: steps of render, refine, repeat with gradient (paper, section 5).
+    rollout_steps: int = 5
+    # Sequences in a batch of one process (paper: 4 on each of 10 GPUs).
+    batch_size: int = 4
+    # Batches whose gradients are added up before the weights move.
+    accumulate: int = 1
+    # Times that the weights move (paper: 7 million).
+    iterations: int = 7_000_000
+    # Scale each disparity to the one carried over; the paper does so only in tests.
+    grounding: bool = False
+
+    # Weight of the L1 loss on RGB-D (release).
+    reconstruction_weight: float = 0.5
+    # Weight of the VGG loss on RGB (release); 0 needs no VGG.
+    perceptual_weight: float = 0.01
+    # Weight of the hinge loss, for both networks (release); 0 trains without discriminator.
+    adversarial_weight: float = 1.5
+    # Weight of the discriminator's feature matching (release).
+    feature_matching_weight: float = 10.0
+    # Weight of the divergence of the style code, summed over the batch (release).
+    divergence_weight: float = 0.05
+
+    # Learning rate of the refiner (Park et al. 2019; neither paper nor release says).
+    generator_rate: float = 1e-4
+    # Learning rate of the discriminator (Park et al. 2019).
+    discriminator_rate: float = 4e-4
+    # Adam's decay rates (Park et al. 2019).
+    betas: tuple[float, float] = (0.0, 0.9)
+    # Channels behind the discriminator's first layer (release).
+    discriminator_width: int = 64
+    # Largest norm of a gradient; 0 does not clip (ours: off, as nobody says).
+    gradient_clip: float = 0.0
+    # Decay of the averaged weights that are exported and validated (ours).
+    ema_decay: float = 0.999
+
+    # Flights that are kept running and trained on their own late frames; 0: none, as the paper.
+    pool_flights: int = 0
+    # Flights of the pool that one iteration advances.
+    pool_batch: int = 2
+    # Steps with gradient that they are advanced by.
+    pool_steps: int = 2
+    # Oldest age of a flight in frames; it starts low and is reached after half of the run.
+    pool_age: int = 100
+
+    # Where speed is aligned: scene units between frames, lowest (ours; see docs/acid_bags.md).
+    speed: tuple[float, float] | None = None
+    # Colour of all frames of a sequence varied, and flipped sequences (ours).
+    augment: bool = True
+
+    # Compute each step anew on the way back: the memory of one step instead of T.
+    checkpointing: bool = True
+    # 'no', 'bf16' (networks only; rendering stays in float32), or 'float64' (tests).
+    precision: str = 'no'
+    # Rasteriser.
+    backend: str = 'warp'
+    # Processes that load sequences.
+    workers: int = 2
+    # Draws weights, sequences, augmentation and style codes.
+    seed: int = 0
+
+    # Iterations between two lines of the log.
+    log_every: int = 10
+    # Iterations between two rows of pictures.
+    picture_every: int = 500
+    # Iterations between two checkpoints.
+    checkpoint_every: int = 500
+    # Checkpoints that are kept beside the best one.
+    keep_checkpoints: int = 3
+    # Iterations between two validations.
+    validate_every: int = 500
+    # Sequences that are validated on, always the same.
+    validation_sequences: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be, before hours are spent on it."""
+        height, width = self.size
+        _require(not height % _DIVISOR and not width % _DIVISOR and min(self.size) >= 64,
+                 f'size is {height} x {width}; give multiples of {_DIVISOR}, at least 64')
+        for name in ('rollout_steps', 'batch_size', 'accumulate', 'iterations', 'log_every',
+                     'picture_every', 'checkpoint_every', 'keep_checkpoints', 'validate_every',
+                     'validation_sequences', 'discriminator_width'):
+            _require(getattr(self, name) >= 1, f'{name} is {getattr(self, name)}; give 1 or more')
+        for name in (field.name for field in fields(self) if field.name.endswith('_weight')):
+            _require(getattr(self, name) >= 0, f'{name} is {getattr(self, name)}; give 0 or more')
+        _require(self.adversarial_weight > 0 or not self.feature_matching_weight,
+                 'feature_matching_weight needs a discriminator; set it to 0 as well')
+        _require(self.precision in ('no', 'bf16', 'float64'),
+                 f'precision is {self.precision!r}; give no, bf16 or float64')
+        _require(0 <= self.ema_decay < 1, f'ema_decay is {self.ema_decay}; give 0 up to 1')
+
+    @property
+    def needs_discriminator(self) -> bool:
+        """Whether anything asks what looks real."""
+        return self.adversarial_weight > 0
+
+    def to_json(self) -> str:
+        """All fields, one a line."""
+        return json.dumps(vars(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingConfig:
+        """Read what :meth:`to_json` wrote."""
+        values = {name: tuple(value) if isinstance(value, list) else value
+                  for name, value in json.loads(text).items()}
+        return cls(**values)
+
+    def changed(self, settings: Iterable[str]) -> TrainingConfig:
+        """Copy with some fields set from texts such as ``batch_size=2`` or ``size=96,160``.
+
+        Raises:
+            ValueError: if there is no such field, or the text is no value for it.
+        """
+        kinds = get_type_hints(type(self))
+        changes: dict[str, Any] = {}
+        for setting in settings:
+            name, equals, text = setting.partition('=')
+            if not equals or name not in kinds:
+                raise ValueError(f'setting {setting!r} is unknown; give NAME=VALUE with a name '
+                                 f'out of {", ".join(kinds)}')
+            try:
+                changes[name] = _parse(text, getattr(self, name), kinds[name])
+            except ValueError as error:
+                raise ValueError(f'setting {setting!r} cannot be read ({error})') from error
+        return replace(self, **changes)
+
+
+def _parse(text: str, present: Any, kind: Any) -> Any:
+    """Value of a field's type."""
+    if kind is bool:
+        if text not in ('true', 'false'):
+            raise ValueError('give true or false')
+        return text == 'true'
+    if kind in (int, float, str):
+        return kind(text)
+    if text == 'none':
+        return None
+    numbers = tuple(float(part) for part in text.split(','))
+    if len(numbers) != 2:
+        raise ValueError('give two numbers with a comma between')
+    whole = isinstance(present, tuple) and isinstance(present[0], int)
+    return tuple(int(number) for number in numbers) if whole else numbers
+
+
+def _require(holds: bool, text: str) -> None:
+    if not holds:
+        raise ValueError(text)
+
+
+_PAPER = TrainingConfig()
+
+# Learns within half an hour on two cores: a small residual network on small frames, the
+# reconstruction losses much, the discriminator little.
+_TINY = replace(
+    _PAPER, model='residual-tiny', size=(96, 160), batch_size=2, iterations=20_000,
+    reconstruction_weight=10.0, perceptual_weight=0.02, adversarial_weight=0.2,
+    feature_matching_weight=2.0, divergence_weight=1e-4, discriminator_width=32,
+    generator_rate=2e-4, discriminator_rate=4e-4, checkpointing=False)
+
+CONFIGS = {
+    'infinite-nature': _PAPER,
+    'infinite-nature-small': replace(_PAPER, model='infinite-nature-small'),
+    'infinite-nature-tiny': replace(_TINY, model='infinite-nature-tiny'),
+    'residual-tiny': _TINY,
+    'residual-tiny-pool': replace(_TINY, pool_flights=24),
+    'no-repeat': replace(_PAPER, rollout_steps=1),
+    'no-grounding': _PAPER,
+    'grounding': replace(_PAPER, grounding=True),
+}
+"""Configurations by name."""
+
+
+def load_config(name_or_path: str) -> TrainingConfig:
+    """Look up a configuration by name, or read one that a run left beside its weights.
+
+    Raises:
+        ValueError: if there is neither such a name nor such a file, or the file is none.
+    """
+    if name_or_path in CONFIGS:
+        return CONFIGS[name_or_path]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ValueError(f'no configuration is named {name_or_path!r}; give one of '
+                         f'{", ".join(CONFIGS)}, or the path of a config.json')
+    try:
+        return TrainingConfig.from_json(path.read_text(encoding='utf-8'))
+    except (TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f'{path} is no configuration of this version ({error})') from error

@@ -209,3 +209,23 @@ def load_config(name_or_path: str) -> TrainingConfig:
         return TrainingConfig.from_json(path.read_text(encoding='utf-8'))
     except (TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f'{path} is no configuration of this version ({error})') from error
+
+
+def describe_configs() -> str:
+    """Table of all settings: their meaning, defaults, and where named configurations differ."""
+    defaults = vars(_PAPER)
+    lines = ['Settings and their values in the configuration infinite-nature (training/configs.py',
+             'says what they mean):']
+    lines += [f'  {name}={_text(value)}' for name, value in defaults.items()]
+    for name, config in CONFIGS.items():
+        changes = [f'{field}={_text(value)}' for field, value in vars(config).items()
+                   if value != defaults[field]]
+        lines.append(f'{name}: {" ".join(changes) or "all as above"}')
+    return '\n'.join(lines)
+
+
+def _text(value: Any) -> str:
+    """Text of a value as ``changed`` reads it."""
+    if isinstance(value, tuple):
+        return ','.join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

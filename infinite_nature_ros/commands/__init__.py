@@ -8,14 +8,18 @@ import sys
 from tyro.extras import SubcommandApp
 
 from infinite_nature_ros.commands import bag
+from infinite_nature_ros.commands.export import export
 from infinite_nature_ros.commands.fly import fly
 from infinite_nature_ros.commands.import_official import import_checkpoint
 from infinite_nature_ros.commands.info import info
+from infinite_nature_ros.commands.train import train
 
 _COMMANDS = {
+    'export': export,
     'fly': fly,
     'import-official': import_checkpoint,
     'info': info,
+    'train': train,
 }
 
 

@@ -1,0 +1,63 @@
+"""``infinite-nature train``: a model learns from ACID bags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+def train(
+    bags: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    config: str = 'residual-tiny',
+    out: Path = Path('run'),
+    validation: tuple[Path, ...] = (),
+    set: tuple[str, ...] = (),  # noqa: A002
+    resume: bool = False,
+    vgg: Path | None = None,
+    list_configs: bool = False,
+) -> int:
+    """Train a model on ACID bags: render, refine, repeat, with gradients through all steps.
+
+    What it learns is in checkpoints, written often and whole or not at all; Ctrl-C ends after the
+    present iteration, and --resume goes on from there, bit for bit on a CPU. Watch it with
+    tensorboard --logdir OUT/log. On several GPUs or processes: torchrun --nproc-per-node N
+    --no-python infinite-nature train ...
+
+    Example: infinite-nature train bags --config residual-tiny --out run --set iterations=2000
+
+    Args:
+        bags: ACID bags, or folders of them; clips of the splits validation and test are not
+            learned from.
+        config: named configuration, or the config.json of another run.
+        out: folder of the run: config.json, checkpoints, log.
+        validation: held-out bags; by default the clips of the split validation among the others.
+        set: settings to change, as batch_size=2; --list-configs shows them all.
+        resume: go on from the newest checkpoint in the folder, with its settings and those of
+            --set.
+        vgg: weights of VGG16 (safetensors); by default they are fetched once with pip.
+        list_configs: show the named configurations with all their settings, and end.
+
+    Returns:
+        Exit code: 0.
+
+    Raises:
+        ValueError: if a setting or a bag can't be used.
+        OSError: if something can't be read or written.
+    """
+    # Here, so that --help needn't wait for torch.
+    from infinite_nature_training.configs import describe_configs, load_config
+
+    if list_configs:
+        print(describe_configs())
+        return 0
+    from infinite_nature_training import runs
+
+    settings = runs.read_config(out) if resume else load_config(config)
+    trainer = runs.train(settings.changed(set), bags, out, validation=validation, resume=resume,
+                         vgg=vgg)
+    print(f'{out}: {trainer.step} iterations. To fly with it:\n'
+          f'infinite-nature export {out} --out model.safetensors\n'
+          'infinite-nature fly --model model.safetensors')
+    return 0

@@ -1,0 +1,48 @@
+"""Provenance: what a weights file was made from, in facts that can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+import subprocess
+from typing import Any
+
+import torch
+
+from infinite_nature_training.bags import ClipInfo
+
+_PACKAGE = 'infinite_nature_ros'
+
+# Thousands of videos are told by their number alone.
+_MOST_SOURCES = 100
+
+
+def describe_run(clips: Mapping[str, ClipInfo], seed: int) -> dict[str, Any]:
+    """Facts of a training run that are known when it starts.
+
+    Args:
+        clips: facts of the clips that it learns from, by name.
+        seed: of the run.
+
+    Returns:
+        Number of clips, their sources and licences, seed, versions and commit; JSON.
+    """
+    return {'clips': len(clips),
+            'licences': sorted({info.licence or 'unknown' for info in clips.values()}),
+            'sources': sorted({info.source for info in clips.values()})[:_MOST_SOURCES],
+            'seed': seed, 'version': metadata.version(_PACKAGE), 'commit': _commit(),
+            'torch': torch.__version__}
+
+
+def _commit() -> str:
+    """Commit of the source tree that runs here, '' where it is installed."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / '.git').exists():
+        return ''
+    try:
+        done = subprocess.run(['git', '-C', root, 'describe', '--always', '--dirty'],
+                              capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ''
+    return done.stdout.strip()

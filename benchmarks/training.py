@@ -1,0 +1,69 @@
+"""Memory and time of a training iteration: python benchmarks/training.py CONFIGURATION..."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+from environment import describe
+import torch
+
+from infinite_nature_training.configs import CONFIGS, load_config, TrainingConfig
+from infinite_nature_training.features import load_vgg16
+from infinite_nature_training.losses import PerceptualLoss
+from infinite_nature_training.trainer import Trainer
+
+_ITERATIONS = 3
+
+
+def main(names: list[str]) -> None:
+    """Print a table, a row a configuration; each runs in a process of its own."""
+    print(describe())
+    print('| configuration | size | T | batch | memory (GiB) | seconds an iteration |')
+    print('|---|---|---|---|---|---|')
+    for name in names or list(CONFIGS):
+        subprocess.run([sys.executable, __file__, '--one', name], check=True)
+
+
+def measure(name: str) -> None:
+    """Train a few iterations on noise and print the row."""
+    config = replace(load_config(name), iterations=_ITERATIONS, workers=0)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, Path(folder), PerceptualLoss(load_vgg16()))
+        times: list[float] = []
+        trainer.run(_batches(config, times))
+    if torch.cuda.is_available():
+        memory = torch.cuda.max_memory_allocated() / 2**30
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds = (times[-1] - times[1]) / (len(times) - 2)
+    height, width = config.size
+    print(f'| {name} | {height} x {width} | {config.rollout_steps} | {config.batch_size} '
+          f'| {memory:.1f} | {seconds:.1f} |', flush=True)
+
+
+def _batches(config: TrainingConfig, times: list[float]) -> Iterator[dict[str, torch.Tensor]]:
+    """Noise over a plane that the camera flies along; notes when each batch is asked for."""
+    batch, frames, (height, width) = config.batch_size, config.rollout_steps + 1, config.size
+    pose = torch.eye(3, 4).repeat(batch, frames, 1, 1)
+    pose[:, :, 2, 3] = -0.1 * torch.arange(frames)
+    disparity = torch.linspace(0.02, 0.8, height).reshape(1, 1, 1, height, 1)
+    intrinsics = torch.tensor([0.8, 0.8 * width / height, 0.5, 0.5]).repeat(batch, frames, 1)
+    while True:
+        times.append(time.perf_counter())
+        yield {'image': torch.rand(batch, frames, 3, height, width),
+               'disparity': disparity.repeat(batch, frames, 1, 1, width),
+               'pose': pose, 'intrinsics': intrinsics, 'index': torch.arange(batch)}
+
+
+if __name__ == '__main__':
+    if sys.argv[1:2] == ['--one']:
+        measure(sys.argv[2])
+    else:
+        main(sys.argv[1:])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 import torch
 
 from infinite_nature_ros import camera
 from infinite_nature_training.bags import ClipFrame, ClipInfo, ClipWriter
+from infinite_nature_training.bags.schema import typestore
 
 INFO = ClipInfo(source='https://example.org/video', licence='CC0-1.0', scene_scale=10.0,
                 details={'seed': 3})
@@ -44,8 +48,10 @@ def _frame(stamp: int, pose: torch.Tensor, size: tuple[int, int]) -> ClipFrame:
     below = disparity > camera.MIN_DISPARITY
     east, north = x + world[0] / disparity, z + world[2] / disparity
     paint = [np.sin(3 * east + shift) * np.cos(2.3 * north + 2 * shift) for shift in range(3)]
-    sky = np.full(size, 0.8)
-    picture = np.stack([np.where(below, 0.5 + 0.4 * colour, sky) for colour in paint], axis=-1)
+    # Haze, so that there is nothing finer than a pixel.
+    haze = np.clip(4 * disparity, 0, 1)
+    picture = np.stack([np.where(below, 0.5 + 0.4 * haze * colour, 0.6) for colour in paint],
+                       axis=-1)
     tracked = (rays / disparity)[:, size[0] * 3 // 4::5, ::9].reshape(3, -1).T
     return ClipFrame(
         stamp=stamp, picture=(picture * 255).round().astype(np.uint8), pose=pose,
@@ -59,3 +65,32 @@ def write_clip(folder: Path, frames: list[ClipFrame], info: ClipInfo = INFO) -> 
         for frame in frames:
             writer.add(frame)
     return folder
+
+
+def messages_of(bag: Path) -> list[tuple[str, int, Any]]:
+    """Topic, time and message of all that is in a bag."""
+    with Reader(bag) as reader:
+        return [(connection.topic, time, typestore().deserialize_cdr(data, connection.msgtype))
+                for connection, time, data in reader.messages()]
+
+
+def record(folder: Path, messages: Iterable[tuple[str, int, Any]],
+           storage: StoragePlugin = StoragePlugin.SQLITE3,
+           compression: CompressionMode = CompressionMode.NONE) -> Path:
+    """Bag of such messages as others write it; an index is in it."""
+    writer = Writer(folder, version=8, storage_plugin=storage)
+    if compression is not CompressionMode.NONE:
+        writer.set_compression(compression, CompressionFormat.ZSTD)
+    with writer:
+        connections = {}
+        for topic, time, message in messages:
+            kind = message.__msgtype__
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
+            writer.write(connections[topic], time, typestore().serialize_cdr(message, kind))
+    return folder
+
+
+def message(kind: str, **values: Any) -> Any:
+    """Message of a type, as ``geometry_msgs/msg/Point``."""
+    return typestore().types[kind](**values)

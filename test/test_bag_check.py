@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+import functools
 import json
 import math
 from pathlib import Path
+import shlex
 from typing import Any
 
 from clips import INFO, make_flight, messages_of, record, write_clip
@@ -14,11 +16,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import tyro
 import yaml
 
 import infinite_nature_ros
 from infinite_nature_ros.camera import position
-from infinite_nature_ros.commands import main
+from infinite_nature_ros.commands import bag as bag_commands, main
 from infinite_nature_training.bags import ClipError, ClipFrame, read_clip
 from infinite_nature_training.bags.check import check_clip
 from infinite_nature_training.bags.consistency import frame_errors, frame_of, warp_errors
@@ -205,14 +208,14 @@ def _renamed(messages: list) -> list:
 def _late(messages: list) -> list:
     for topic, _, content in messages:
         if topic == CAMERA_INFO:
-            content.header.stamp.nanosec += 1000
+            _after(content, 1000)
     return messages
 
 
 @pytest.mark.parametrize(('change', 'text', 'fails'), [
     (_backward, 'stamps of /infinite_nature/pose go back 1 times', True),
-    (_with(DISPARITY, _spoil), '1 frames have disparity that is not finite', True),
-    (_with(POINTS, _behind), '1 frames have points that are not finite and in front', True),
+    (_with(DISPARITY, _spoil), '1 of 10 frames have disparity that is not finite', True),
+    (_with(POINTS, _behind), '1 of 10 frames have points that are not finite and in front', True),
     (_with(POINTS, lambda message: setattr(message.header, 'frame_id', 'map')), "'map'", True),
     (_with(CAMERA_INFO, lambda message: setattr(message, 'width', 90)), 'size', True),
     (_with(IMAGE, lambda message: setattr(message, 'data', message.data[:300])), 'picture', True),
@@ -263,6 +266,46 @@ def test_info_tells_and_draws(bag: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert cv2.imread(str(out / 'good' / 'trajectory.png')).std() > 0
     assert main(['bag', 'info', str(tmp_path / 'clips'), '--strict']) == 1
     assert 'damaged or cut short' in capsys.readouterr().err
+
+
+def test_topics_and_slop_are_the_users(bag: Path, tmp_path: Path,
+                                       capsys: pytest.CaptureFixture) -> None:
+    messages = messages_of(bag)
+    folder = str(record(tmp_path / 'two', [*messages, *(
+        ('/cam1/image_raw/compressed', time, content) for topic, time, content in messages
+        if topic == IMAGE)]))
+    for command in ('check', 'info'):
+        assert main(['bag', command, folder]) == 1
+        assert 'topics can be the image' in ''.join(capsys.readouterr())
+        assert main(['bag', command, folder, '--topics', 'image', IMAGE]) == 0
+    late = str(record(tmp_path / 'late', [
+        (topic, time, _after(content, 10_000_000) if topic == POSE else content)
+        for topic, time, content in messages]))
+    arguments = ['bag', 'check', late, '--topics', 'pose', POSE, 'image', IMAGE]
+    assert main(arguments) == 0
+    assert main([*arguments, '--slop', '0.005']) == 1
+
+
+def _after(message: Any, nanoseconds: int) -> Any:
+    whole = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec + nanoseconds
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(whole, 10**9)
+    return message
+
+
+@pytest.mark.parametrize('name', bag_commands.COMMANDS)
+def test_every_command_has_an_example_that_is_understood(
+        name: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(['bag', name, '--help'])
+    assert ended.value.code == 0
+    examples = [line.partition(' ')[2] for line in capsys.readouterr().out.splitlines()
+                if line.startswith('Example: ')]
+    assert examples
+    for example in examples:
+        program, group, called, *arguments = shlex.split(example)
+        assert (program, group, called) == ('infinite-nature', 'bag', name)
+        stand_in = functools.wraps(bag_commands.COMMANDS[name])(lambda *_, **__: 'called')
+        assert tyro.cli(stand_in, args=arguments) == 'called'
 
 
 def test_facts_are_in_metres(bag: Path, capsys: pytest.CaptureFixture) -> None:

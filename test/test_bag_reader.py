@@ -262,7 +262,7 @@ def test_pictures_before_the_first_pose_are_left_out(messages: Messages, tmp_pat
     assert clip.stamps[0] == clip.frames[0].stamp == early
     assert len(clip.frames) == 4
     np.testing.assert_allclose(clip.frames[0].disparity, FRAMES[2].disparity, rtol=1e-5)
-    assert '2 pictures' in clip.notes[0]
+    assert '2 of 6 pictures are left out' in clip.notes[0]
 
 
 def test_one_camera_info_is_for_all(messages: Messages, tmp_path: Path) -> None:

@@ -302,7 +302,8 @@ class _Tour:
     def findings(self) -> Iterator[Finding]:
         """Say what is wrong with the frames."""
         for name, numbers in self._bad.items():
-            yield Finding(f'{len(numbers)} frames have {name}, the first is {numbers[0]}')
+            yield Finding(f'{len(numbers)} of {self._number} frames have {name}, the first is '
+                          f'{numbers[0]}')
         sizes = self._sizes | self._clip.topics['camera_info'].sizes
         if len(sizes) > 1:
             yield Finding(f'pictures and camera_info have several sizes: {_sizes(sizes)}')

@@ -230,20 +230,24 @@ def _bags_below(folder: Path) -> Iterator[Path]:
 
 
 def read_clips(paths: Iterable[str | Path], *, strict: bool = False,
-               skipped: Callable[[str], Any] = warnings.warn) -> Iterator[Clip]:
+               skipped: Callable[[str], Any] = warnings.warn,
+               topics: Mapping[str, str] | None = None,
+               slop: float = DEFAULT_SLOP) -> Iterator[Clip]:
     """Read all clips at and below paths, one after the other.
 
     Args:
         paths: bags and folders of bags.
         strict: raise for a bag that is no clip, instead of skipping it.
         skipped: is told the line that says why, for each that is skipped.
+        topics: see :func:`read_clip`.
+        slop: see :func:`read_clip`.
 
     Raises:
         ClipError: if there are no bags; with ``strict``, for the first that is no clip.
     """
     for path in find_clips(paths):
         try:
-            clip = read_clip(path)
+            clip = read_clip(path, topics=topics, slop=slop)
         except ClipError as error:
             if strict:
                 raise
@@ -400,11 +404,12 @@ class _Scan:
             path=path, info=info, stamps=stamps[kept], poses=world_to_camera,
             intrinsics=torch.cat([self._intrinsics[index] for index in calibration[kept]]),
             topics=topics, numbers={'image': order[kept], **numbers},
-            notes=tuple(self._notes(len(stamps) - (kept.stop - kept.start), text)))
+            notes=tuple(self._notes(len(stamps), kept.stop - kept.start, text)))
 
-    def _notes(self, left_out: int, clip_info: str) -> Iterator[str]:
-        if left_out:
-            yield f'{left_out} pictures before the first pose or after the last are left out'
+    def _notes(self, pictures: int, kept: int, clip_info: str) -> Iterator[str]:
+        if kept < pictures:
+            yield (f'{pictures - kept} of {pictures} pictures are left out, before the first pose '
+                   'or after the last')
         if self._distorted:
             yield 'the lens distorts, which nobody corrects: rectify the pictures'
         if not clip_info:

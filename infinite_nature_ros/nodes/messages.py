@@ -1,7 +1,7 @@
 """Conversions between the core's tensors and ROS messages (REP 103, 117, 118).
 
-``cv_bridge`` breaks with numpy 2 and isn't on PyPI, so the usual encodings are converted here;
-it is asked only for encodings that this module doesn't know, where a ROS install provides it.
+``cv_bridge`` breaks with numpy 2 and isn't on PyPI, so we convert the usual encodings ourselves;
+it is asked only for encodings that we don't know, where a ROS install provides it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,15 @@ from std_msgs.msg import Header
 import torch
 from torch import Tensor
 
+from infinite_nature_ros import sensor_data
 from infinite_nature_ros.camera import (
     camera_matrix,
-    from_camera_matrix,
     MAX_DISPARITY,
     MIN_DISPARITY,
     pixel_rays,
 )
 from infinite_nature_ros.photos import crop_and_resize
 from infinite_nature_ros.pose_files import place_of, pose_of
-
-_ENCODINGS = {
-    'rgb8': (np.uint8, 3),
-    'bgr8': (np.uint8, 3),
-    'rgba8': (np.uint8, 4),
-    'bgra8': (np.uint8, 4),
-    'mono8': (np.uint8, 1),
-    'mono16': (np.uint16, 1),
-    '16UC1': (np.uint16, 1),
-    '32FC1': (np.float32, 1),
-}
-"""Encodings by name (``sensor_msgs/image_encodings``): type of a value, values of a pixel."""
 
 _POINT = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('rgb', '<u4')])
 """A coloured point as RViz and PCL read it: the bytes of ``rgb`` stand for a float32."""
@@ -54,7 +42,7 @@ def header_at(stamp: Time, frame_id: str) -> Header:
 
 def image_message(array: np.ndarray, encoding: str, header: Header) -> Image:
     """Message of an image ``[H, W]`` or ``[H, W, C]`` whose type is that of the encoding."""
-    kind, channels = _ENCODINGS[encoding]
+    kind, channels = sensor_data.ENCODINGS[encoding]
     pixels = np.ascontiguousarray(array, dtype=kind)
     height, width = pixels.shape[:2]
     message = Image(header=header, height=height, width=width, encoding=encoding,
@@ -109,29 +97,17 @@ def image_array(message: Image) -> np.ndarray:
     """Pixels of a message as they are: ``[H, W]`` or ``[H, W, C]``, native byte order.
 
     Raises:
-        ValueError: if the message's size and its data don't belong together, or if neither this
-            module nor ``cv_bridge`` knows the encoding.
+        ValueError: if the message's size and its data don't belong together, or if neither
+            :mod:`sensor_data` nor ``cv_bridge`` knows the encoding.
     """
-    if message.encoding not in _ENCODINGS:
-        return _cv_bridge_array(message)
-    kind, channels = _ENCODINGS[message.encoding]
-    order = np.dtype(kind).newbyteorder('>' if message.is_bigendian else '<')
-    row = message.width * channels * order.itemsize
-    height, step = message.height, message.step
-    if row == 0 or height == 0 or step < row or len(message.data) < step * height:
-        raise ValueError(
-            f'the image says {message.width} x {height} {message.encoding} with step {step}, but '
-            f'holds {len(message.data)} bytes; fill data with at least step * height bytes, and '
-            f'step with at least {row}')
-    rows = np.frombuffer(message.data, np.uint8, step * height).reshape(height, step)[:, :row]
-    pixels = np.ascontiguousarray(rows).view(order).astype(kind)
-    return pixels if channels == 1 else pixels.reshape(height, message.width, channels)
+    if message.encoding in sensor_data.ENCODINGS:
+        return sensor_data.image_array(message)
+    return _cv_bridge_array(message)
 
 
 def _cv_bridge_array(message: Image) -> np.ndarray:
-    """RGB pixels of an encoding that this module doesn't know, through ``cv_bridge``."""
-    problem = (f'image encoding {message.encoding!r} is not known; '
-               f'send one of {", ".join(_ENCODINGS)}')
+    """RGB pixels of an encoding that we don't know, through ``cv_bridge``."""
+    problem = sensor_data.unknown_encoding(message)
     try:
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError:
@@ -148,17 +124,7 @@ def rgb_array(message: Image) -> np.ndarray:
     Raises:
         ValueError: if it can't be decoded, or holds measurements (32FC1) instead of a picture.
     """
-    if message.encoding == '32FC1':
-        raise ValueError('a picture was expected, but the encoding is 32FC1; '
-                         'send rgb8, bgr8, mono8 or another encoding of colours')
-    pixels = image_array(message)
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if pixels.ndim == 2:
-        return np.repeat(pixels[..., None], 3, axis=2)
-    if message.encoding.startswith('bgr'):
-        return np.ascontiguousarray(pixels[..., 2::-1])
-    return np.ascontiguousarray(pixels[..., :3])
+    return sensor_data.rgb_array(message, decode=image_array)
 
 
 def disparity_from_message(message: Image, height: int, width: int, scene_scale: float) -> Tensor:
@@ -205,12 +171,7 @@ def intrinsics_from_message(message: CameraInfo) -> Tensor:
     Raises:
         ValueError: if the message is of an uncalibrated camera (K[0] is 0).
     """
-    width, height = message.width, message.height
-    if not (width and height and message.k[0] > 0 and message.k[4] > 0):
-        raise ValueError(f'camera_info is not calibrated: width {width}, height {height}, '
-                         f'k {list(message.k)}; give the image size and K')
-    matrix = torch.tensor([[message.k[place] for place in (0, 4, 2, 5)]], dtype=torch.float64)
-    return from_camera_matrix(matrix, height, width).float()
+    return sensor_data.intrinsics_of(message).float()
 
 
 def pose_message(pose: Tensor, scene_scale: float) -> Pose:

@@ -1,6 +1,8 @@
 """ACID bags: one clip of posed pictures a bag; schema, writer and reader."""
 
 from infinite_nature_training.bags.clip import ClipError, ClipFrame, ClipInfo, encode_jpeg
+from infinite_nature_training.bags.reader import Clip, ClipFrames, find_clips, read_clip, read_clips
 from infinite_nature_training.bags.writer import ClipWriter
 
-__all__ = ['ClipError', 'ClipFrame', 'ClipInfo', 'ClipWriter', 'encode_jpeg']
+__all__ = ['Clip', 'ClipError', 'ClipFrame', 'ClipFrames', 'ClipInfo', 'ClipWriter', 'encode_jpeg',
+           'find_clips', 'read_clip', 'read_clips']

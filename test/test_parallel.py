@@ -15,6 +15,7 @@ import cv2
 import pytest
 import torch
 
+from infinite_nature_ros import parallel
 from infinite_nature_ros.parallel import Outcome, run_jobs, WorkerError
 
 ENGINES = pytest.mark.parametrize('ray', [False, True], ids=['processes', 'ray'])
@@ -54,13 +55,17 @@ def linger(path: str) -> None:
 
 @pytest.fixture(scope='module', autouse=True)
 def _cluster() -> Iterator[None]:
-    """One cluster for all tests here; :func:`run_jobs` uses it."""
-    import ray
-
-    ray.init(address='local', num_cpus=2, include_dashboard=False, log_to_driver=False,
-             logging_level='ERROR')
+    """One cluster for all tests here, started as :func:`run_jobs` does, which then uses it."""
+    ray = parallel._import_ray()
+    parallel._connect(ray, 2)
     yield
     ray.shutdown()
+
+
+def test_only_this_machine_can_reach_the_local_cluster() -> None:
+    import ray
+
+    assert [node['NodeManagerAddress'] for node in ray.nodes()] == ['127.0.0.1']
 
 
 def outcomes(jobs: list[str], ray: bool, workers: int = 2) -> dict[str, Outcome]:

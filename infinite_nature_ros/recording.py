@@ -124,9 +124,13 @@ class EvenSample:
         self._limit = limit
         self._stride = 1
 
+    def wants(self, number: int) -> bool:
+        """Whether a picture of this number would be kept now."""
+        return number % self._stride == 0
+
     def add(self, number: int, picture: np.ndarray) -> None:
         """Offer a picture; numbers count up from 0."""
-        if number % self._stride:
+        if not self.wants(number):
             return
         self.pictures[number] = picture
         if len(self.pictures) > self._limit:
@@ -181,12 +185,14 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
         raise OSError(f'cannot write {path}')
 
 
-def plot_trajectory(positions: Sequence[Sequence[float]] | np.ndarray, path: str | Path) -> None:
+def plot_trajectory(positions: Sequence[Sequence[float]] | np.ndarray, path: str | Path,
+                    landmarks: np.ndarray | None = None) -> None:
     """Plot where the camera was, from above and from the side, to equal scales.
 
     Args:
         positions: ``[N, 3]`` metres in ``map``: X forward, Y left, Z up (REP 103).
         path: PNG file to write.
+        landmarks: ``[K, 3]`` likewise, points of the scene.
 
     Raises:
         ValueError: if there are no positions.
@@ -199,8 +205,10 @@ def plot_trajectory(positions: Sequence[Sequence[float]] | np.ndarray, path: str
         raise ValueError('a trajectory needs at least one position')
     figure = Figure(figsize=(9, 7), layout='constrained')
     top, side = figure.subplots(2, 1)
-    for axes, across, label in ((top, points[:, 1], 'left, y (m)'),
-                                (side, points[:, 2], 'up, z (m)')):
+    for axes, axis, label in ((top, 1, 'left, y (m)'), (side, 2, 'up, z (m)')):
+        across = points[:, axis]
+        if landmarks is not None:
+            axes.plot(landmarks[:, 0], landmarks[:, axis], ',', color='0.6', zorder=0)
         axes.plot(points[:, 0], across, '.-', markersize=3, linewidth=1)
         axes.plot(points[0, 0], across[0], 'o', label='start')
         axes.set(xlabel='forward, x (m)', ylabel=label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+import math
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,9 @@ from infinite_nature_ros.camera import compose, interpolate_poses
 from infinite_nature_ros.pose_files import pose_of
 from infinite_nature_training.bags.clip import ClipError
 from infinite_nature_training.bags.schema import OPTICAL_QUATERNION
+
+# As tf2 has it.
+_QUATERNION_TOLERANCE = 0.01
 
 _X, _Y, _Z, _W = OPTICAL_QUATERNION
 
@@ -43,6 +47,10 @@ class Track:
         Raises:
             ClipError: if it is no pose.
         """
+        length = math.hypot(turn.x, turn.y, turn.z, turn.w)
+        if abs(length - 1) > _QUATERNION_TOLERANCE:
+            raise ClipError(f'pose at {stamp} ns: the quaternion has the length {length:.3g}; '
+                            'give one of length 1')
         try:
             pose = pose_of((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
         except ValueError as error:

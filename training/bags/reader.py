@@ -77,7 +77,7 @@ class Clip:
         poses: float64 ``[N, 3, 4]`` world to camera, scene units.
         intrinsics: float64 ``[N, 4]``, normalised.
         topics: topics by role: image, camera_info, disparity, points, and pose unless it's tf.
-        notes: what of the bag isn't in the clip, in words.
+        notes: what a user of the clip should know, in words.
         numbers: by role, which message of its topic belongs to a frame, ``[N]``; -1 none.
     """
 
@@ -340,6 +340,7 @@ class _Scan:
         self._frame_ids: dict[str, set[str]] = defaultdict(set)
         self._sizes: dict[str, set[tuple[int, int]]] = defaultdict(set)
         self._intrinsics: list[Tensor] = []
+        self._distorted = False
         self._track = Track()
         self._tree = TransformTree()
         self._bodies: set[str] = set()
@@ -366,6 +367,7 @@ class _Scan:
             self._take_pose(stamp, message)
         elif role == 'camera_info':
             self._intrinsics.append(_explained(intrinsics_of, message))
+            self._distorted |= bool(np.any(message.d))
         elif role in ('image', 'disparity'):
             _check_encoding(role, message)
         if hasattr(message, 'width') and role != 'points':
@@ -394,13 +396,19 @@ class _Scan:
                    for role in ('disparity', 'points') if role in topics}
         world_to_camera = torch.cat(poses[kept])
         world_to_camera[..., 3] /= info.scene_scale
-        left_out = len(stamps) - (kept.stop - kept.start)
         return Clip(
             path=path, info=info, stamps=stamps[kept], poses=world_to_camera,
             intrinsics=torch.cat([self._intrinsics[index] for index in calibration[kept]]),
             topics=topics, numbers={'image': order[kept], **numbers},
-            notes=(f'{left_out} pictures before the first pose or after the last are left out',)
-            if left_out else ())
+            notes=tuple(self._notes(len(stamps) - (kept.stop - kept.start), text)))
+
+    def _notes(self, left_out: int, clip_info: str) -> Iterator[str]:
+        if left_out:
+            yield f'{left_out} pictures before the first pose or after the last are left out'
+        if self._distorted:
+            yield 'the lens distorts, which nobody corrects: rectify the pictures'
+        if not clip_info:
+            yield 'no clip_info: nothing says where the clip is from'
 
     def _topics(self) -> dict[str, Topic]:
         return {role: Topic(

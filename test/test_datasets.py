@@ -449,3 +449,17 @@ def test_colour_changes_by_hand() -> None:
     # A small positive turn of red goes through orange or through purple, not both at once.
     red = change([0.6, 0.3, 0.3], hue=0.05)
     assert (red[1] > 0.3) != (red[2] > 0.3)
+
+
+def test_the_visible_share_of_a_wall_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / 'benchmarks'))
+    from camera_speed import visible_share
+
+    intrinsics = camera.default_intrinsics(160, 256).expand(2, 4)
+    disparity = torch.full((2, 1, 160, 256), 0.5)
+    pose = camera.identity_pose(2)
+    assert visible_share(disparity.expand(-1, 3, -1, -1), disparity, pose, intrinsics) == 1
+    # 0.2 units aside at depth 2: fx times 0.1 of the width leaves the picture.
+    pose[1, 0, 3] = -0.2
+    share = visible_share(disparity.expand(-1, 3, -1, -1), disparity, pose, intrinsics)
+    assert share.item() == pytest.approx(1 - 0.8 * 0.1, abs=2 / 256)

@@ -131,11 +131,10 @@ def _checkpoint(folder: Path, config: TrainingConfig, name: str) -> Path:
 
 def _dataset(config: TrainingConfig, bags: Sequence[Path], splits: tuple[str, ...] | None,
              learning: bool = True) -> SequenceDataset:
-    stride = {'stride': CameraSpeed(*config.speed)} if config.speed else {}
     return SequenceDataset(
         bags, steps=config.rollout_steps, size=config.size, split=splits,
         augmentation=DEFAULT_AUGMENTATION if learning and config.augment else None,
-        shuffle=learning, seed=config.seed, **stride)
+        stride=CameraSpeed(config.speed), shuffle=learning, seed=config.seed)
 
 
 def _held_out(config: TrainingConfig, bags: Sequence[Path],

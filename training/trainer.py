@@ -220,7 +220,7 @@ class Trainer:
         pooled = self._advance_pool(batch)
         real = self._look(targets.flatten(0, 1))
         fake = self._look(unrolled.frames.flatten(0, 1))
-        losses = self._objective.of_generator(unrolled, targets, real, fake)
+        losses = self._objective.of_generator(unrolled, targets, batch['index'], real, fake)
         if pooled is not None:
             losses |= self._objective.of_pool(self._look(pooled))
         self._check(losses, batch)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 from environment import describe
+import numpy as np
 import torch
 from torch import Tensor
 import tyro
@@ -27,6 +28,7 @@ from infinite_nature_ros.camera import (
 )
 from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.photos import load_photo, sample_photos
+from infinite_nature_ros.recording import colourise, save_picture
 from infinite_nature_ros.rendering import render
 from infinite_nature_training.camera_speed import CameraSpeed
 from infinite_nature_training.datasets import SequenceDataset
@@ -39,6 +41,7 @@ _FRAME_UNITS = 0.05
 _STRIDES = (1, 2, 3, 4, 5, 6, 8, 12)
 _STARTS = torch.arange(0, 180, 20)
 _NEAR = 0.95
+_PICTURED = 3
 
 
 def visible_share(image: Tensor, disparity: Tensor, pose: Tensor, intrinsics: Tensor) -> Tensor:
@@ -143,16 +146,29 @@ def print_bags(bags: list[Path], sequences: int) -> None:
               f'{moved.mean():.2f} | {100 * share.mean():.1f} % |')
 
 
-def main(bags: tuple[Path, ...] = (), sequences: int = 40) -> None:
+def draw_sequences(bags: list[Path], path: Path) -> None:
+    """Write a picture of a few sequences, augmented: a row of images and one of disparity each."""
+    with tempfile.TemporaryDirectory() as cache:
+        dataset = SequenceDataset(bags, cache=cache, size=(HEIGHT, WIDTH), strict=True)
+        rows = [row for index in range(_PICTURED) for row in (
+            [(255 * image).byte().permute(1, 2, 0).numpy() for image in dataset[index]['image']],
+            [colourise(disparity.numpy()) for disparity in dataset[index]['disparity'][:, 0]])]
+    save_picture(path, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
+
+
+def main(bags: tuple[Path, ...] = (), sequences: int = 40, picture: Path | None = None) -> None:
     """Print the tables, under machine, commit and versions.
 
     Args:
         bags: ACID bags to measure instead of the scenes of known shape.
         sequences: how many sequences of each bag.
+        picture: file for a picture of some sequences of the bags.
     """
     print(f'{describe()}\n')
     if bags:
         print_bags(list(bags), sequences)
+        if picture is not None:
+            draw_sequences(list(bags), picture)
     else:
         print_scenes()
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from infinite_nature_ros.camera import pose_at, position
 from infinite_nature_ros.parallel import Outcome, run_jobs
 from infinite_nature_training.augmentation import Augmentation
-from infinite_nature_training.bags.clip import ClipError
+from infinite_nature_training.bags.clip import ClipError, ClipInfo
 from infinite_nature_training.bags.reader import find_clips, read_clip
 from infinite_nature_training.camera_speed import CameraSpeed, FixedStride
 from infinite_nature_training.clip_cache import CachedClip, ClipCache
@@ -34,10 +34,15 @@ _ORDER, _SEQUENCE = 0, 1
 class _Starts:
     """A clip's frames that sequences can start with, and their strides (``valid_strides``)."""
 
-    name: str
+    path: Path
     clip: CachedClip
     frames: np.ndarray
     strides: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Name of the bag."""
+        return self.path.stem if self.path.is_file() else self.path.name
 
 
 class SequenceDataset(Dataset[dict[str, Any]]):
@@ -53,7 +58,7 @@ class SequenceDataset(Dataset[dict[str, Any]]):
                  size: tuple[int, int] = (160, 256),
                  stride: CameraSpeed | int = DEFAULT_SPEED,
                  augmentation: Augmentation | None = DEFAULT_AUGMENTATION,
-                 split: str | None = None, include: Sequence[str] = (),
+                 split: str | Sequence[str] | None = None, include: Sequence[str] = (),
                  exclude: Sequence[str] = (), frames: tuple[int, int | None] = (0, None),
                  disparity: str | None = None, shuffle: bool = True, seed: int = 0,
                  cache: str | Path | None = None, workers: int = 1, strict: bool = False) -> None:
@@ -65,7 +70,7 @@ class SequenceDataset(Dataset[dict[str, Any]]):
             size: height and width; frames are cropped around their centres and averaged down.
             stride: range of camera speeds that strides are chosen for, or a stride in frames.
             augmentation: what is changed at random; ``None`` for nothing.
-            split: only clips that say they are of it; ``None`` for all.
+            split: only clips that say they are of it, or of one of these; ``None`` for all.
             include: only clips whose path ends in one of these patterns ('karma*', 'coast/*');
                 none for all.
             exclude: no clips whose path ends in one of these patterns.
@@ -98,13 +103,19 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         paths = find_clips([bags] if isinstance(bags, str | Path) else bags)
         chosen = [path for path in paths if (not include or _matches(path, include))
                   and not _matches(path, exclude)]
-        fetch = partial(_fetch, ClipCache(cache, size, disparity), split)
+        splits = (split,) if isinstance(split, str) else split
+        fetch = partial(_fetch, ClipCache(cache, size, disparity), splits)
         self._clips = [starts for path, clip in self._fetched(fetch, chosen, workers)
                        if (starts := self._starts(path, clip)) is not None]
         if not self._clips:
-            raise ClipError(self._nothing(len(paths), len(chosen), split))
+            raise ClipError(self._nothing(len(paths), len(chosen), splits))
         self._ends = np.cumsum([len(starts.frames) for starts in self._clips])
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+
+    @property
+    def infos(self) -> dict[str, ClipInfo]:
+        """Facts of the clips that are used, by path."""
+        return {str(starts.path): starts.clip.info for starts in self._clips}
 
     def __len__(self) -> int:
         """Count the start frames: the sequences of an epoch."""
@@ -203,7 +214,7 @@ class SequenceDataset(Dataset[dict[str, Any]]):
                 f'{path} has {len(centres)} frame{"s" * (len(centres) != 1)} to use; '
                 f'a sequence of {self._steps} steps needs {self._steps + 1}'))
             return None
-        return _Starts(path.stem if path.is_file() else path.name, clip, begin + frames,
+        return _Starts(path, clip, begin + frames,
                        strides[frames])
 
     def _skip(self, path: Path, error: ClipError) -> None:
@@ -212,24 +223,25 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         warnings.warn(f'skipped: {error}', stacklevel=4)
         self.skipped[str(path)] = str(error)
 
-    def _nothing(self, found: int, chosen: int, split: str | None) -> str:
+    def _nothing(self, found: int, chosen: int, splits: Sequence[str] | None) -> str:
         """Why there is no sequence at all."""
         if not chosen:
             return f'none of {found} clips is of the wanted names'
         if not self.skipped:
-            return f'none of {chosen} clips is of split {split!r}'
+            return (f'none of {chosen} clips is of split '
+                    f'{" or ".join(map(repr, splits or ()))}')
         return f'no clip can be used; {next(iter(self.skipped.values()))}'
 
 
-def _fetch(cache: ClipCache, split: str | None, bag: Path) -> CachedClip | None:
+def _fetch(cache: ClipCache, splits: Sequence[str] | None, bag: Path) -> CachedClip | None:
     """Clip of a bag, decoded into the cache if need be; ``None`` if it's of another split."""
     cached = cache.find(bag)
     if cached is None:
         clip = read_clip(bag)
-        if split not in (None, clip.info.split):
+        if splits is not None and clip.info.split not in splits:
             return None
         cached = cache.add(bag, clip)
-    return cached if split in (None, cached.info.split) else None
+    return cached if splits is None or cached.info.split in splits else None
 
 
 def _outcomes_here(fetch: partial[CachedClip | None],

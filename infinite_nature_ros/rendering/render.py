@@ -37,7 +37,7 @@ def render(image: Tensor, disparity: Tensor, source_pose: Tensor, target_pose: T
     """Show an RGB-D frame from another camera (paper, section 3.1; release, ``render``).
 
     Differentiable with respect to image, disparity, poses and intrinsics, not to visibility.
-    Where no gradient is asked for, a backend's fused path runs.
+    Where no gradient is asked for and all is float32, a backend's fused path runs.
 
     Args:
         image: ``[B, 3, H, W]`` RGB in [0, 1]; more channels are carried along likewise.
@@ -65,7 +65,8 @@ def render(image: Tensor, disparity: Tensor, source_pose: Tensor, target_pose: T
     target_intrinsics = _expand(target_intrinsics, batch, 'target_intrinsics')
     rasterizer = get_backend(backend)
     inputs = (image, disparity, relative_pose, source_intrinsics, target_intrinsics)
-    if isinstance(rasterizer, FusedRenderer) and not _wants_gradient(*inputs):
+    if isinstance(rasterizer, FusedRenderer) and not _wants_gradient(*inputs) and all(
+            tensor.dtype is torch.float32 for tensor in inputs):
         return Rendered(*rasterizer.render_fused(*inputs))
     return _render_differentiable(rasterizer, *inputs)
 
@@ -96,7 +97,8 @@ def _render_differentiable(rasterizer: Rasterizer, image: Tensor, disparity: Ten
     vertices = mesh.project_vertices(disparity, relative_pose, source_intrinsics,
                                      target_intrinsics)
     faces = mesh.grid_faces(height, width, image.device)
-    triangles = rasterizer.rasterize(vertices, faces, height, width).flatten(1)
+    # Which triangle a pixel shows has no gradient, and is decided in float32 for every type.
+    triangles = rasterizer.rasterize(vertices.float(), faces, height, width).flatten(1)
     attributes = torch.cat([image, mesh.surface_mask(disparity)], dim=1).flatten(2)
     attributes = torch.cat([attributes.transpose(1, 2), vertices[..., 2:]], dim=2)
     values = _interpolate(triangles, faces, vertices, attributes, width)

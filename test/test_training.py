@@ -1,0 +1,240 @@
+"""Training: runs that resume bit for bit, export, fly; the same on one process as on two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from clips import INFO, make_flight, write_clip
+import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from ros_probe import isolated_ros, make_photo, overrides, Probe, SIZE
+from safetensors.torch import load_file
+import torch
+
+from infinite_nature_ros.commands import main
+from infinite_nature_ros.nodes.generator_node import GeneratorNode
+from infinite_nature_ros.nodes.messages import rgb_array
+from infinite_nature_ros.refining import read_header
+from infinite_nature_training.checkpoints import Checkpoints, load_checkpoint
+from infinite_nature_training.configs import CONFIGS, load_config, TrainingConfig
+from infinite_nature_training.trainer import Trainer
+
+ROOT = Path(__file__).parents[1]
+SMALL = ('size=64,96', 'batch_size=1', 'rollout_steps=2', 'discriminator_width=4',
+         'perceptual_weight=0', 'workers=0', 'speed=0.05', 'log_every=1', 'checkpoint_every=10',
+         'validate_every=10', 'validation_sequences=2', 'picture_every=10')
+
+
+@pytest.fixture(scope='module')
+def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('bags')
+    for name, split in (('a', 'train'), ('b', 'train'), ('c', 'validation'), ('d', 'test')):
+        write_clip(folder / name, make_flight(10), replace(INFO, split=split))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.getbasetemp() / 'cache'))
+
+
+def command(bags: Path, out: Path, *more: str) -> list[str]:
+    return ['train', str(bags), '--config', 'residual-tiny', '--out', str(out), '--set', *SMALL,
+            *more]
+
+
+def settings(*more: str) -> TrainingConfig:
+    return load_config('residual-tiny').changed([*SMALL, *more])
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two checkpoints hold the same bits."""
+    left, right = load_checkpoint(one)[0], load_checkpoint(other)[0]
+    return left.keys() == right.keys() and all(
+        left[group].keys() == right[group].keys() and all(
+            torch.equal(left[group][name], right[group][name]) for name in left[group])
+        for group in left)
+
+
+@pytest.mark.parametrize('more', [(), ('pool_flights=3', 'pool_steps=1')])
+def test_killed_and_resumed_is_the_same_as_straight_on(bags: Path, tmp_path: Path,
+                                                       more: tuple[str, ...]) -> None:
+    assert main(command(bags, tmp_path / 'straight', 'iterations=20', *more)) == 0
+    running = subprocess.Popen(
+        [sys.executable, '-c', 'from infinite_nature_ros.commands import main; main()',
+         *command(bags, tmp_path / 'killed', 'iterations=20', *more)], cwd=ROOT)
+    first = tmp_path / 'killed' / 'checkpoints' / 'step-00000010'
+    try:
+        while not first.exists():
+            assert running.poll() is None
+            time.sleep(0.05)
+    finally:
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+    for later in first.parent.glob('step-*'):
+        if later != first:
+            os.rename(later, tmp_path / later.name)
+    assert main(['train', str(bags), '--out', str(tmp_path / 'killed'), '--resume',
+                 '--set', 'iterations=20']) == 0
+    assert same(*(tmp_path / name / 'checkpoints' / 'step-00000020'
+                  for name in ('straight', 'killed')))
+
+
+def test_train_export_fly(bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run, file = tmp_path / 'run', tmp_path / 'model.safetensors'
+    assert main(command(bags, run, 'iterations=3', 'validate_every=2')) == 0
+    assert main(['export', str(run), '--out', str(file), '--checkpoint', 'newest']) == 0
+    assert str(file) in capsys.readouterr().out
+    facts = json.loads(read_header(file).provenance)
+    assert (facts['step'], facts['clips'], facts['licences']) == (3, 2, ['CC0-1.0'])
+    assert facts['config']['seed'] == 0
+    averaged = load_checkpoint(run / 'checkpoints' / 'step-00000003')[0]['ema']
+    torch.testing.assert_close(load_file(file)['generator.conv.weight'],
+                               averaged['module.generator.conv.weight'])
+    with isolated_ros():
+        fly_ten_frames(make_photo(tmp_path / 'photo.png'), file)
+
+
+def fly_ten_frames(photo: str, model: Path) -> None:
+    """Command ten poses of a generator node with the model and wait for their frames."""
+    probe = Probe()
+    node = GeneratorNode(parameter_overrides=overrides(image=photo, model=str(model), **SIZE))
+    probe.executor_.add_node(node)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        probe.wait_for_frames(1)
+        probe.spin_until(probe.command.get_subscription_count)
+        probe.send(*((0.1 * step, 0.0, 0.0) for step in range(1, 11)))
+        probe.wait_for_frames(11)
+        assert rgb_array(probe.frame(10)['camera/image_raw']).std() > 5
+    finally:
+        for one in (node, probe):
+            probe.executor_.remove_node(one)
+            one.destroy_node()
+
+
+# Losses of 20 steps, written by rank 0; the batch of all processes is the same.
+PARALLEL = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from infinite_nature_training import runs
+from infinite_nature_training.configs import load_config
+from infinite_nature_training.trainer import Trainer
+
+losses = []
+log = Trainer._log
+
+def remember(self, *arguments):
+    log(self, *arguments)
+    losses.append(dict(self.history))
+
+Trainer._log = remember
+bags, out, *settings = sys.argv[1:]
+trainer = runs.train(load_config('residual-tiny').changed(settings), [Path(bags)], Path(out))
+if trainer.processes[0] == 0:
+    (Path(out) / 'losses.json').write_text(json.dumps(losses))
+"""
+
+
+def test_two_processes_learn_as_one_with_twice_the_batch(bags: Path, tmp_path: Path) -> None:
+    script = tmp_path / 'train.py'
+    script.write_text(PARALLEL)
+    # Adam's first steps blow rounding up, ever more at higher rates.
+    small = [*SMALL, 'iterations=20', 'precision=float64', 'divergence_weight=0.01',
+             'generator_rate=2e-5', 'discriminator_rate=2e-5', 'validate_every=100']
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2',
+                '--master-port', '0', '--rdzv-backend', 'c10d', '--rdzv-endpoint', 'localhost:0',
+                str(script)]
+    found = {}
+    for name, start, batch in (('one', [sys.executable, str(script)], 2), ('two', torchrun, 1)):
+        done = subprocess.run(
+            [*start, str(bags), str(tmp_path / name), *small, f'batch_size={batch}'], cwd=ROOT,
+            capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads((tmp_path / name / 'losses.json').read_text())
+    assert len(found['one']) == 20
+    for one, two in zip(found['one'], found['two'], strict=True):
+        assert two == pytest.approx(one, rel=1e-4, abs=0)
+
+
+def test_a_nan_stops_with_its_batch_saved(bags: Path, tmp_path: Path) -> None:
+    run = tmp_path / 'run'
+    trainer = Trainer(settings('iterations=5'), run)
+    batch = {'image': torch.rand(1, 3, 3, 64, 96), 'disparity': torch.full((1, 3, 1, 64, 96), 0.3),
+             'pose': torch.eye(3, 4).repeat(1, 3, 1, 1), 'index': torch.arange(1),
+             'intrinsics': torch.tensor([0.8, 1.2, 0.5, 0.5]).repeat(1, 3, 1)}
+    broken = batch | {'image': torch.full((1, 3, 3, 64, 96), torch.nan)}
+    with pytest.raises(FloatingPointError, match='step 2'):
+        trainer.run(iter([batch, batch, broken]))
+    saved, = run.glob('not_finite*.safetensors')
+    assert torch.isnan(load_file(saved)['image']).all()
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(1, 6):
+        folder = checkpoints.save(step, {'group': {'tensor': torch.tensor([step])}}, {'fact': 1})
+        if step == 2:
+            checkpoints.mark_best(folder, 0.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'best.json', 'step-00000002', 'step-00000004', 'step-00000005']
+    groups, facts = load_checkpoint(checkpoints.best()[0])
+    assert (groups['group']['tensor'].tolist(), facts) == ([2], {'step': 2, 'fact': 1})
+
+
+def test_a_full_disk_leaves_the_older_checkpoints(tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, {'group': {'tensor': torch.ones(1)}}, {})
+
+    def full(*_: object) -> None:
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('infinite_nature_training.checkpoints.save_file', full)
+    with pytest.raises(OSError, match='free some space'):
+        checkpoints.save(2, {'group': {'tensor': torch.ones(1)}}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ['step-00000001']
+
+
+def test_mistakes_are_explained(bags: Path, tmp_path: Path,
+                                capsys: pytest.CaptureFixture) -> None:
+    run = tmp_path / 'run'
+    assert main(command(bags, run, 'iterations=1')) == 0
+    for arguments, text in (
+            (command(bags, run), 'holds a run already'),
+            (command(tmp_path / 'nowhere', tmp_path / 'x'), 'nowhere does not exist'),
+            (command(bags, tmp_path / 'x', 'colour=3'), 'unknown'),
+            (command(bags, tmp_path / 'x', 'batch_size=few'), 'cannot be read'),
+            (command(bags, tmp_path / 'x', 'batch_size=0'), 'give 1 or more'),
+            (['train', str(bags), '--config', 'none-such'], 'no configuration is named'),
+            (['train', str(bags), '--out', str(tmp_path / 'y'), '--resume'], 'no training run'),
+            (['export', str(tmp_path)], 'no training run'),
+            (['export', str(run), '--checkpoint', 'step-9'], 'no whole checkpoint')):
+        capsys.readouterr()
+        assert main(arguments) == 1
+        assert text in capsys.readouterr().err
+
+
+def test_every_configuration_can_be_written_and_read() -> None:
+    for config in CONFIGS.values():
+        assert TrainingConfig.from_json(config.to_json()) == config
+    assert settings('size=96,128', 'augment=false').size == (96, 128)
+    assert CONFIGS['infinite-nature'] == TrainingConfig()
+    assert CONFIGS['no-repeat'].rollout_steps == 1
+
+
+def test_configurations_are_listed(capsys: pytest.CaptureFixture) -> None:
+    assert main(['train', '--list-configs']) == 0
+    text = capsys.readouterr().out
+    assert 'rollout_steps=5' in text
+    assert all(name in text for name in CONFIGS)

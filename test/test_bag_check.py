@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 import functools
 import json
 import math
@@ -22,7 +22,7 @@ import yaml
 import infinite_nature_ros
 from infinite_nature_ros.camera import position
 from infinite_nature_ros.commands import bag as bag_commands, main
-from infinite_nature_training.bags import ClipError, ClipFrame, read_clip
+from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, read_clip
 from infinite_nature_training.bags.check import check_clip
 from infinite_nature_training.bags.consistency import frame_errors, frame_of, warp_errors
 from infinite_nature_training.bags.schema import absolute_name, NAMESPACE, TYPES
@@ -328,3 +328,27 @@ def test_rviz_shows_topics_of_the_schema() -> None:
     assert shown.pop('camera/image_raw') == 'sensor_msgs/msg/Image'
     assert shown
     assert all(TYPES[topic] == kind for topic, kind in shown.items())
+
+
+def test_documented_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                capsys: pytest.CaptureFixture) -> None:
+    write_clip(tmp_path / 'clip', FLIGHT[:4])
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / 'docs' / 'acid_bags.md').read_text()
+    code = '\n'.join(block.partition('```')[0] for block in text.split('```python\n')[1:])
+    exec(compile(code, 'docs/acid_bags.md', 'exec'), {})
+    printed = capsys.readouterr().out
+    assert f'clip {INFO.source} CC0-1.0 4' in printed
+    assert 'geometry_msgs__msg__Point' in printed
+    assert check_clip(tmp_path / 'mine').frames == 3
+
+
+def test_documented_schema_is_the_schema() -> None:
+    text = (ROOT / 'docs' / 'acid_bags.md').read_text()
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()
+            if line.startswith('| `')]
+    documented = {row[0].strip('`'): row[1].partition(',')[0].replace('/', '/msg/')
+                  for row in rows if len(row) == 4}
+    assert documented == TYPES
+    assert {row[0].strip('`') for row in rows if len(row) == 2} == {
+        field.name for field in fields(ClipInfo)}

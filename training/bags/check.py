@@ -292,11 +292,12 @@ class _Tour:
             self._ratios += _depth_ratios(frame).tolist()
 
     def errors(self) -> WarpErrors | None:
-        """Means over all pairs; ``None`` if there is none."""
+        """Means over the pairs that have something in common; ``None`` if there are no pairs."""
         if not self._pairs:
             return None
+        pairs = [pair for pair in self._pairs if pair.covered] or self._pairs
         return WarpErrors(**{field.name: float(np.mean([getattr(pair, field.name)
-                                                        for pair in self._pairs]))
+                                                        for pair in pairs]))
                              for field in fields(WarpErrors)})
 
     def findings(self) -> Iterator[Finding]:

@@ -15,16 +15,15 @@ import sys
 import time
 
 import av
+from bag_contents import bags_in, contents, info_of, pictures_of, stamps_of
 import numpy as np
 import PIL.Image
 import pytest
-from rosbags.highlevel import AnyReader
-from test_acid_bags import digests
 import torch
 
 from infinite_nature_ros.camera import level_pose, pose_at
 from infinite_nature_ros.commands import main
-from infinite_nature_training.bags import ClipError, ClipInfo
+from infinite_nature_training.bags import ClipError
 from infinite_nature_training.bags.clip import decode_picture, encode_jpeg
 from infinite_nature_training.sources.acid import (
     acid_jobs,
@@ -105,31 +104,6 @@ def convert_one(tmp_path: Path, text: str, frames: Path, **options: object) -> P
     job, = acid_jobs(find_texts(file), frames, '', AcidOptions(**options))[0]
     made, = make_bag(tmp_path / 'bags', job.name, *job.arguments)
     return tmp_path / 'bags' / made
-
-
-def contents(bag: Path) -> dict[str, list]:
-    """Messages by topic, without the namespace."""
-    messages: dict[str, list] = {}
-    with AnyReader([bag]) as reader:
-        for connection, _, data in reader.messages():
-            name = connection.topic.removeprefix('/infinite_nature/')
-            messages.setdefault(name, []).append(reader.deserialize(data, connection.msgtype))
-    return messages
-
-
-def info_of(bag: Path) -> ClipInfo:
-    return ClipInfo.from_json(contents(bag)['clip_info'][0].data)
-
-
-def pictures_of(bag: Path) -> list[np.ndarray]:
-    return [decode_picture(message.data.tobytes())
-            for message in contents(bag)['camera/image_raw/compressed']]
-
-
-def stamps_of(bag: Path) -> list[int]:
-    """Microseconds."""
-    return [message.header.stamp.sec * 10**6 + message.header.stamp.nanosec // 1000
-            for message in contents(bag)['pose']]
 
 
 def test_a_clip_becomes_a_bag(tmp_path: Path) -> None:
@@ -391,11 +365,6 @@ def write_dataset(folder: Path) -> tuple[Path, Path]:
     write_pictures(folder / 'frames' / 'aBc-12_x')
     write_pictures(folder / 'frames' / 'two-12_x')
     return folder / 'acid', folder / 'frames'
-
-
-def bags_in(out: Path) -> dict[str, dict[str, str]]:
-    names = [file.parent.relative_to(out) for file in sorted(out.rglob('metadata.yaml'))]
-    return {str(name): digests(out / name) for name in names if name.parts[0] != '.conversion'}
 
 
 def test_a_dataset_is_converted_and_what_is_skipped_is_told(

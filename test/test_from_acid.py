@@ -371,7 +371,7 @@ def test_a_dataset_is_converted_and_what_is_skipped_is_told(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     acid, frames = write_dataset(tmp_path)
     out = tmp_path / 'bags'
-    call = ['bag', 'from-acid', str(acid), str(frames), '--out', str(out), '--workers', '2']
+    call = ['bag', 'from-acid', str(acid), str(frames), '--out', str(out), '--workers', '1']
     assert main(call) == 0
     good = ['6good', 'test/5good', 'train/0good', 'train/1same_video']
     assert list(bags_in(out)) == good

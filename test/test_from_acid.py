@@ -244,7 +244,8 @@ def turned(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     (text_of([line(0).replace(' 0.500000000', ' 64.0'), LINES[1]]), 'line 2: .*normalised'),
     (text_of([LINES[1], LINES[0]]), 'line 3: its time 52553000 comes after 52586367'),
     (text_of([LINES[0], line(2, microseconds=FIRST)]), 'line 3: its time .* comes after'),
-    (text_of([line(number, microseconds=50 + number * 0.033) for number in range(5)]), 'increase'),
+    (text_of([line(number, microseconds=50 + number * 0.033) for number in range(5)]),
+     'cannot be microseconds'),
     (text_of([line(number, microseconds=50_000 + number * 33) for number in range(5)]),
      'cannot be microseconds'),
     (text_of([line(0, microseconds=math.nan), LINES[1]]), 'give microseconds'),
@@ -392,6 +393,20 @@ def test_a_dataset_is_converted_and_what_is_skipped_is_told(
     assert {**before, 'validation/3gone': bags_in(out)['validation/3gone']} == bags_in(out)
     assert main([*call, '--slop', '0.02']) == 1
     assert 'were made with other options' in capsys.readouterr().err
+
+
+def test_one_video_is_not_taken_for_another(tmp_path: Path) -> None:
+    acid, frames = write_dataset(tmp_path)
+    with pytest.raises(ClipError, match='frames of one video, but the poses are of 3'):
+        acid_jobs(find_texts(acid), frames / 'aBc-12_x', '', AcidOptions())
+    jobs, missing = acid_jobs(find_texts(acid / 'train'), frames / 'aBc-12_x', '', AcidOptions())
+    assert len(jobs) == 3
+    assert not missing
+    assert not any('aBc-12_x' in repr(job.arguments) for job in jobs)
+    with pytest.raises(ClipError, match='is not there'):
+        acid_jobs(find_texts(acid), frames / 'nowhere', '', AcidOptions())
+    with pytest.raises(ClipError, match=r'holds no \.txt'):
+        find_texts(acid, leave_out=acid)
 
 
 def test_strict_ends_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

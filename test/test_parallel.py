@@ -115,7 +115,8 @@ def test_workers_end_with_their_parent(end: signal.Signals, tmp_path: Path) -> N
     files = [tmp_path / 'one', tmp_path / 'two']
     parent = subprocess.Popen(
         [sys.executable, '-c', 'import sys; from jobs import linger; '
-         'from infinite_nature_ros.parallel import run_jobs; list(run_jobs(linger, sys.argv[1:], workers=2))', *map(str, files)],
+         'from infinite_nature_ros.parallel import run_jobs; '
+         'list(run_jobs(linger, sys.argv[1:], workers=2))', *map(str, files)],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},
         stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: all(file.exists() and file.read_text() for file in files))

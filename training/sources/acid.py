@@ -8,7 +8,7 @@ Their scale is arbitrary, but such that the nearest things are about as near in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import math
 from pathlib import Path
 import re
@@ -377,11 +377,9 @@ def _frames(clip: AcidText, pictures: Iterator[tuple[int, Path | np.ndarray]],
         picture = cropper.fit(read_picture(source) if isinstance(source, Path) else source)
         frame = ClipFrame(clip.times[index], picture, clip.poses[index, None],
                           clip.intrinsics[index, None])
-        if options.disparity == NO_DISPARITY:
-            yield frame
-        else:
-            yield ClipFrame(**{**vars(frame),
-                               'disparity': _disparity(frame.image(), options.disparity)})
+        if options.disparity != NO_DISPARITY:
+            frame = replace(frame, disparity=_disparity(frame.image(), options.disparity))
+        yield frame
 
 
 def _disparity(image: np.ndarray, source: str) -> np.ndarray:

@@ -80,4 +80,5 @@ def from_photos(
     jobs = photo_jobs({name: found[name] for name in chosen}, known,
                       PhotoOptions(height, width, fov, disparity, split, scene_scale),
                       licence=licence, licences=licences)
-    return convert(make_bag, jobs, out, workers=workers, ray=ray, strict=strict).exit_code
+    return convert(make_bag, jobs, out.expanduser(), workers=workers, ray=ray,
+                   strict=strict).exit_code

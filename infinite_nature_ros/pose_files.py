@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 import math
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,9 @@ from transforms3d.quaternions import mat2quat, quat2mat
 from infinite_nature_ros.camera import check_pose, from_body_frame, to_body_frame
 
 _TUM_COLUMNS = 8
-_REALESTATE10K_COLUMNS = 19
+REALESTATE10K_COLUMNS = 19
+"""Microseconds, fx fy cx cy, two that are unused, and the rows of the matrix."""
+
 _MIN_QUATERNION_NORM = 1e-3
 
 
@@ -140,11 +143,11 @@ def read_poses(path: str | Path) -> Tensor:
     lines = [(number, line.split()) for number, line in enumerate(_complete_lines(path), start=1)
              if line.strip() and not line.startswith('#')]
     # RealEstate10K starts with the address of the video.
-    has_title = len(lines) > 1 and len(lines[1][1]) == _REALESTATE10K_COLUMNS
+    has_title = len(lines) > 1 and len(lines[1][1]) == REALESTATE10K_COLUMNS
     read_line: Callable[[list[float]], Tensor] = _read_tum_line
     columns = _TUM_COLUMNS
-    if has_title or (lines and len(lines[0][1]) == _REALESTATE10K_COLUMNS):
-        read_line, columns = _read_realestate10k_line, _REALESTATE10K_COLUMNS
+    if has_title or (lines and len(lines[0][1]) == REALESTATE10K_COLUMNS):
+        read_line, columns = _read_realestate10k_line, REALESTATE10K_COLUMNS
     if has_title and len(lines[0][1]) != columns:
         lines = lines[1:]
     if not lines:
@@ -159,7 +162,7 @@ def read_poses(path: str | Path) -> Tensor:
         except ValueError as error:
             raise ValueError(f'{path}, line {number}: {error}; lines are TUM '
                              f'({_TUM_COLUMNS} columns) or RealEstate10K '
-                             f'({_REALESTATE10K_COLUMNS})') from error
+                             f'({REALESTATE10K_COLUMNS})') from error
     return torch.cat(poses)
 
 
@@ -175,5 +178,30 @@ def _read_tum_line(values: list[float]) -> Tensor:
 
 
 def _read_realestate10k_line(values: list[float]) -> Tensor:
-    """Pose ``[1, 3, 4]`` of microseconds, intrinsics, two unused numbers and the matrix."""
-    return torch.tensor(values[7:], dtype=torch.float64).reshape(1, 3, 4)
+    """Pose ``[1, 3, 4]``."""
+    return RealEstate10KLine.from_columns(values).pose
+
+
+@dataclass(frozen=True, eq=False)
+class RealEstate10KLine:
+    """A frame as RealEstate10K and ACID write it: 19 numbers, by what they mean.
+
+    Attributes:
+        microseconds: time of the frame in its video.
+        intrinsics: float64 ``[1, 4]`` fx, fy, cx, cy, normalised by width and height.
+        unused: two numbers, zeros in the datasets; others write distortion there.
+        pose: float64 ``[1, 3, 4]`` world to camera, OpenCV axes, as it was written: not checked.
+    """
+
+    microseconds: float
+    intrinsics: Tensor
+    unused: tuple[float, float]
+    pose: Tensor
+
+    @classmethod
+    def from_columns(cls, values: Sequence[float]) -> RealEstate10KLine:
+        """Part the numbers of a line, of which there are ``REALESTATE10K_COLUMNS``."""
+        microseconds, *intrinsics = values[:5]
+        return cls(microseconds, torch.tensor([intrinsics], dtype=torch.float64),
+                   (values[5], values[6]),
+                   torch.tensor(values[7:], dtype=torch.float64).reshape(1, 3, 4))

@@ -1,0 +1,1 @@
+"""Videos: what a plain clip from the air needs to become bags."""

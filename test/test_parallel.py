@@ -28,10 +28,20 @@ def _cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_only_this_machine_can_reach_the_local_cluster() -> None:
-    import ray
+# In a program of its own: Ray reads where to listen when it is imported first.
+ADDRESSES = """
+from infinite_nature_ros import parallel
+ray = parallel._import_ray()
+parallel._connect(ray, 1)
+print(*(node['NodeManagerAddress'] for node in ray.nodes()))
+ray.shutdown()
+"""
 
-    assert [node['NodeManagerAddress'] for node in ray.nodes()] == ['127.0.0.1']
+
+def test_only_this_machine_can_reach_the_local_cluster() -> None:
+    done = subprocess.run([sys.executable, '-c', ADDRESSES], capture_output=True, text=True,
+                          timeout=120, check=False)
+    assert done.stdout.split() == ['127.0.0.1'], done.stderr
 
 
 def outcomes(jobs: list[str], ray: bool) -> dict[str, Outcome]:

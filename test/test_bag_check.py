@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+import functools
 import json
 import math
 from pathlib import Path
+import shlex
 from typing import Any
 
 from clips import INFO, make_flight, messages_of, record, write_clip
@@ -14,12 +16,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import tyro
 import yaml
 
 import infinite_nature_ros
 from infinite_nature_ros.camera import position
-from infinite_nature_ros.commands import main
-from infinite_nature_training.bags import ClipError, ClipFrame, read_clip
+from infinite_nature_ros.commands import bag as bag_commands, main
+from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, read_clip
 from infinite_nature_training.bags.check import check_clip
 from infinite_nature_training.bags.consistency import frame_errors, frame_of, warp_errors
 from infinite_nature_training.bags.schema import absolute_name, NAMESPACE, TYPES
@@ -118,6 +121,12 @@ def test_bag_without_disparity_passes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert 'no disparity  ok' in capsys.readouterr().out
 
 
+def test_bag_of_a_single_frame_passes(tmp_path: Path) -> None:
+    report = check_clip(write_clip(tmp_path / 'photo', FLIGHT[:1]))
+    assert report.passes(strict=True)
+    assert (report.frames, report.with_disparity, report.errors) == (1, 1, None)
+
+
 def _jump(number: int, frame: ClipFrame) -> torch.Tensor:
     return frame.pose + (number >= 5) * torch.tensor([[[0, 0, 0, 2.0]] + [[0, 0, 0, 0]] * 2])
 
@@ -137,7 +146,6 @@ def _turn(number: int, frame: ClipFrame) -> torch.Tensor:
     (changed(intrinsics=lambda *_: torch.tensor([[20, 30, 0.5, 0.5]])), 'field of view'),
     (changed(intrinsics=lambda *_: torch.tensor([[0.8, 1.2, 0.5, 0.9]])), 'principal point'),
     (changed(picture=lambda number, frame: frame.picture[:64 - 2 * number]), 'size'),
-    (FLIGHT[:1], 'only one frame'),
 ])
 def test_fault_of_a_clip(frames: list[ClipFrame], text: str, tmp_path: Path,
                          capsys: pytest.CaptureFixture) -> None:
@@ -205,14 +213,14 @@ def _renamed(messages: list) -> list:
 def _late(messages: list) -> list:
     for topic, _, content in messages:
         if topic == CAMERA_INFO:
-            content.header.stamp.nanosec += 1000
+            _after(content, 1000)
     return messages
 
 
 @pytest.mark.parametrize(('change', 'text', 'fails'), [
     (_backward, 'stamps of /infinite_nature/pose go back 1 times', True),
-    (_with(DISPARITY, _spoil), '1 frames have disparity that is not finite', True),
-    (_with(POINTS, _behind), '1 frames have points that are not finite and in front', True),
+    (_with(DISPARITY, _spoil), '1 of 10 frames have disparity that is not finite', True),
+    (_with(POINTS, _behind), '1 of 10 frames have points that are not finite and in front', True),
     (_with(POINTS, lambda message: setattr(message.header, 'frame_id', 'map')), "'map'", True),
     (_with(CAMERA_INFO, lambda message: setattr(message, 'width', 90)), 'size', True),
     (_with(IMAGE, lambda message: setattr(message, 'data', message.data[:300])), 'picture', True),
@@ -238,7 +246,11 @@ def test_many_bags_are_checked_whatever_is_wrong_with_some(
     (tmp_path / 'clips' / 'a.mcap').write_bytes(b'\x89MCAP0\r\n')
     assert main(['bag', 'check', str(tmp_path / 'clips'), str(bag)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ['good', 'a.mcap', 'b']
+    paths = [Path(line.split()[0]) for line in lines[1:4]]
+    # Below the folder that they have in common.
+    assert paths[1].parent == paths[2].parent
+    assert [path.name for path in paths] == ['good', 'a.mcap', 'b']
+    assert not any(path.is_absolute() for path in paths)
     assert [line.split()[-1] for line in lines[1:4]] == ['ok', 'failed', 'ok']
     assert any('damaged or cut short' in line for line in lines)
     assert main(['bag', 'check', str(tmp_path / 'none')]) == 1
@@ -265,6 +277,46 @@ def test_info_tells_and_draws(bag: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert 'damaged or cut short' in capsys.readouterr().err
 
 
+def test_topics_and_slop_are_the_users(bag: Path, tmp_path: Path,
+                                       capsys: pytest.CaptureFixture) -> None:
+    messages = messages_of(bag)
+    folder = str(record(tmp_path / 'two', [*messages, *(
+        ('/cam1/image_raw/compressed', time, content) for topic, time, content in messages
+        if topic == IMAGE)]))
+    for command in ('check', 'info'):
+        assert main(['bag', command, folder]) == 1
+        assert 'topics can be the image' in ''.join(capsys.readouterr())
+        assert main(['bag', command, folder, '--topics', 'image', IMAGE]) == 0
+    late = str(record(tmp_path / 'late', [
+        (topic, time, _after(content, 10_000_000) if topic == POSE else content)
+        for topic, time, content in messages]))
+    arguments = ['bag', 'check', late, '--topics', 'pose', POSE, 'image', IMAGE]
+    assert main(arguments) == 0
+    assert main([*arguments, '--slop', '0.005']) == 1
+
+
+def _after(message: Any, nanoseconds: int) -> Any:
+    whole = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec + nanoseconds
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(whole, 10**9)
+    return message
+
+
+@pytest.mark.parametrize('name', bag_commands.COMMANDS)
+def test_every_command_has_an_example_that_is_understood(
+        name: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(['bag', name, '--help'])
+    assert ended.value.code == 0
+    examples = [line.partition(' ')[2] for line in capsys.readouterr().out.splitlines()
+                if line.startswith('Example: ')]
+    assert examples
+    for example in examples:
+        program, group, called, *arguments = shlex.split(example)
+        assert (program, group, called) == ('infinite-nature', 'bag', name)
+        stand_in = functools.wraps(bag_commands.COMMANDS[name])(lambda *_, **__: 'called')
+        assert tyro.cli(stand_in, args=arguments) == 'called'
+
+
 def test_facts_are_in_metres(bag: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(['bag', 'info', str(bag)]) == 0
     way, = (line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ['way'])
@@ -285,3 +337,27 @@ def test_rviz_shows_topics_of_the_schema() -> None:
     assert shown.pop('camera/image_raw') == 'sensor_msgs/msg/Image'
     assert shown
     assert all(TYPES[topic] == kind for topic, kind in shown.items())
+
+
+def test_documented_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                capsys: pytest.CaptureFixture) -> None:
+    write_clip(tmp_path / 'clip', FLIGHT[:4])
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / 'docs' / 'acid_bags.md').read_text()
+    code = '\n'.join(block.partition('```')[0] for block in text.split('```python\n')[1:])
+    exec(compile(code, 'docs/acid_bags.md', 'exec'), {})
+    printed = capsys.readouterr().out
+    assert f'clip {INFO.source} CC0-1.0 4' in printed
+    assert 'geometry_msgs__msg__Point' in printed
+    assert check_clip(tmp_path / 'mine').frames == 3
+
+
+def test_documented_schema_is_the_schema() -> None:
+    text = (ROOT / 'docs' / 'acid_bags.md').read_text()
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()
+            if line.startswith('| `')]
+    documented = {row[0].strip('`'): row[1].partition(',')[0].replace('/', '/msg/')
+                  for row in rows if len(row) == 4}
+    assert documented == TYPES
+    assert {row[0].strip('`') for row in rows if len(row) == 2} == {
+        field.name for field in fields(ClipInfo)}

@@ -14,6 +14,8 @@ def info(
     paths: Annotated[list[Path], tyro.conf.Positional],
     out: Path | None = None,
     strict: bool = False,
+    slop: float = 0.02,
+    topics: dict[str, str] | None = None,
 ) -> int:
     """Tell the facts of clips; draw a contact sheet and a plot of the trajectory of each.
 
@@ -25,6 +27,9 @@ def info(
             nothing is drawn.
         strict: end at the first bag that is no clip; otherwise it is skipped with a line that
             says why.
+        slop: seconds that stamps of what belongs together may be apart.
+        topics: topic by role (image, camera_info, pose, disparity, points), where names and
+            types don't tell.
 
     Returns:
         Exit code: 0, or 1 if all bags were skipped.
@@ -40,7 +45,7 @@ def info(
     bags = find_clips(paths)
     above = Path(os.path.commonpath([path.parent for path in bags]))
     told = 0
-    for clip in read_clips(bags, strict=strict,
+    for clip in read_clips(bags, strict=strict, topics=topics, slop=slop,
                            skipped=lambda line: print(line, file=sys.stderr)):
         rows = facts(clip)
         if out is not None:

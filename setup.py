@@ -61,8 +61,8 @@ setup(
         'data': ['mcap>=1.6', 'pycolmap>=4', 'rosbags>=0.11'],
         'ray': ['ray>=2.40'],
         'midas': ['timm>=0.9', 'torchvision'],
-        'test': ['colcon-core>=0.18', 'colcon-ros>=0.5',
-                 'hypothesis>=6', 'pytest>=8', 'ruff>=0.6', 'setuptools>=70.1'],
+        'test': ['colcon-core>=0.18', 'colcon-ros>=0.5', 'hypothesis>=6', 'pytest>=8',
+                 'ray>=2.40', 'ruff>=0.6', 'setuptools>=70.1'],
     },
     entry_points={
         'console_scripts': [

@@ -31,7 +31,7 @@ from infinite_nature_ros.photos import load_photo, sample_photos
 from infinite_nature_ros.recording import colourise, save_picture
 from infinite_nature_ros.rendering import render
 from infinite_nature_training.camera_speed import CameraSpeed
-from infinite_nature_training.datasets import SequenceDataset
+from infinite_nature_training.datasets import SequenceDataset, to_float
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test'))
 from worlds import fly, Scene, SCENES  # noqa: E402
@@ -136,7 +136,8 @@ def print_bags(bags: list[Path], sequences: int) -> None:
         with tempfile.TemporaryDirectory() as cache:
             dataset = SequenceDataset(bag, cache=cache, augmentation=None, size=(HEIGHT, WIDTH),
                                       stride=CameraSpeed(), strict=True)
-            samples = [dataset[index] for index in range(min(sequences, len(dataset)))]
+            samples = [to_float(dataset[index])
+                       for index in range(min(sequences, len(dataset)))]
         strides = sorted({int(sample['frames'].diff()[0]) for sample in samples})
         moved = torch.stack([inverse(sample['pose'])[..., 3].diff(dim=0).norm(dim=1)
                              for sample in samples])
@@ -151,8 +152,9 @@ def draw_sequences(bags: list[Path], path: Path) -> None:
     with tempfile.TemporaryDirectory() as cache:
         dataset = SequenceDataset(bags, cache=cache, size=(HEIGHT, WIDTH), strict=True)
         rows = [row for index in range(_PICTURED) for row in (
-            [(255 * image).byte().permute(1, 2, 0).numpy() for image in dataset[index]['image']],
-            [colourise(disparity.numpy()) for disparity in dataset[index]['disparity'][:, 0]])]
+            [image.permute(1, 2, 0).numpy() for image in dataset[index]['image']],
+            [colourise(disparity.float().numpy())
+             for disparity in dataset[index]['disparity'][:, 0]])]
     save_picture(path, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
 
 

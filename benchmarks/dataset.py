@@ -22,7 +22,7 @@ import tyro
 from infinite_nature_ros.camera import default_intrinsics, pose_at
 from infinite_nature_ros.photos import default_photo
 from infinite_nature_training.bags import ClipFrame, ClipInfo, ClipWriter
-from infinite_nature_training.datasets import SequenceDataset
+from infinite_nature_training.datasets import SequenceDataset, to_float
 
 HEIGHT, WIDTH = 160, 256
 _UNITS_A_FRAME = 0.06
@@ -54,11 +54,11 @@ def rates(dataset: SequenceDataset, batch: int, workers: int, windows: int) -> I
                               sampler=dataset.shard(end=10**9)))
     # What workers prepared while they started isn't counted.
     for _ in range(4 * max(1, workers)):
-        next(batches)
+        to_float(next(batches))
     for _ in range(windows):
         drawn, start = 0, time.perf_counter()
         while time.perf_counter() < start + _WINDOW_SECONDS:
-            drawn += len(next(batches)['index'])
+            drawn += len(to_float(next(batches))['index'])
         yield drawn / (time.perf_counter() - start)
 
 
@@ -68,9 +68,9 @@ def cost(dataset: SequenceDataset, batch: int, workers: int, sequences: int) -> 
         return sum(sum(getrusage(whose)[:2]) for whose in (RUSAGE_SELF, RUSAGE_CHILDREN))
 
     before = spent()
-    for _ in DataLoader(dataset, batch_size=batch, num_workers=workers,
-                        sampler=dataset.shard(end=sequences)):
-        pass
+    for samples in DataLoader(dataset, batch_size=batch, num_workers=workers,
+                              sampler=dataset.shard(end=sequences)):
+        to_float(samples)
     return (spent() - before) / sequences
 
 

@@ -57,7 +57,7 @@ def _batches(config: TrainingConfig, times: list[float]) -> Iterator[dict[str, t
     intrinsics = torch.tensor([0.8, 0.8 * width / height, 0.5, 0.5]).repeat(batch, frames, 1)
     while True:
         times.append(time.perf_counter())
-        yield {'image': torch.rand(batch, frames, 3, height, width),
+        yield {'image': torch.randint(256, (batch, frames, 3, height, width)),
                'disparity': disparity.repeat(batch, frames, 1, 1, width),
                'pose': pose, 'intrinsics': intrinsics, 'index': torch.arange(batch)}
 

@@ -19,7 +19,7 @@ from infinite_nature_ros.grounding import ground
 from infinite_nature_ros.photos import load_photo
 from infinite_nature_ros.refining import create_model, Refiner
 from infinite_nature_ros.rendering import render, Rendered
-from infinite_nature_ros.skyline import detect_sky, find_skyline
+from infinite_nature_ros.skyline import detect_sky, level_with_skyline
 
 DEFAULT_SIZE = (160, 256)
 """Height and width of the paper's frames."""
@@ -102,9 +102,7 @@ class Flight:
         intrinsics = intrinsics.expand(len(image), 4)
         matte = detect_sky(image)
         if pose is None:
-            skyline = find_skyline(image, matte)
-            pitch = camera.pitch_of_skyline(skyline.row, intrinsics)
-            pose = camera.level_pose(pitch, skyline.tilt)
+            pose = level_with_skyline(image, intrinsics, matte)
         if not isinstance(disparity, Tensor):
             disparity = estimate_disparity(image, disparity)
         return cls(image, disparity, intrinsics, model=model, sky=matte if sky else False,

@@ -96,12 +96,11 @@ def _portable(error: Exception) -> Exception:
 
 
 def _use_one_thread() -> None:
-    # Here, so that parents needn't wait for them.
-    import cv2
-    import torch
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    """Hold the libraries that are there to one thread, and those that come later."""
+    os.environ.update(OMP_NUM_THREADS='1', OPENCV_FOR_THREADS_NUM='1')
+    for module, function in (('torch', 'set_num_threads'), ('cv2', 'setNumThreads')):
+        if module in sys.modules:
+            getattr(sys.modules[module], function)(1)
 
 
 class _Worker:

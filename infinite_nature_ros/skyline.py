@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infinite_nature_ros.camera import level_pose, pitch_of_skyline
+
 # The cues are computed at about this many pixels, where their coefficients were fitted; texture
 # at four times as many, before it is averaged away.
 _CUE_AREA = 80 * 128
@@ -104,6 +106,24 @@ def find_skyline(image: Tensor, sky: Tensor | None = None) -> Skyline:
     found = [_horizon(picture, mask) for picture, mask in zip(pictures, masks, strict=True)]
     row, tilt = torch.tensor(found, dtype=torch.float32, device=image.device).unbind(1)
     return Skyline(row, tilt)
+
+
+def level_with_skyline(image: Tensor, intrinsics: Tensor, sky: Tensor | None = None) -> Tensor:
+    """Pose at the world's origin of the camera that took a picture, the world level.
+
+    Args:
+        image: ``[B, 3, H, W]`` RGB in [0, 1].
+        intrinsics: ``[B, 4]``, normalised.
+        sky: ``[B, 1, H, W]`` of ``detect_sky``, if it is at hand.
+
+    Returns:
+        ``[B, 3, 4]`` world to camera.
+
+    Raises:
+        ValueError: for an image of another shape.
+    """
+    skyline = find_skyline(image, sky)
+    return level_pose(pitch_of_skyline(skyline.row, intrinsics), skyline.tilt)
 
 
 def _to_arrays(image: Tensor) -> np.ndarray:

@@ -78,6 +78,7 @@ def test_a_bag_has_the_topics_of_the_schema_in_metres(tmp_path: Path) -> None:
 
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
     one, two = (write(tmp_path / name / 'clip', make_frames()) for name in 'ab')
+    assert list(digests(one)) == ['clip.mcap', 'metadata.yaml']
     assert digests(one) == digests(two)
     assert digests(one) != digests(write(tmp_path / 'c' / 'clip', make_frames(2)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 import functools
 import json
 import math
@@ -22,7 +22,7 @@ import yaml
 import infinite_nature_ros
 from infinite_nature_ros.camera import position
 from infinite_nature_ros.commands import bag as bag_commands, main
-from infinite_nature_training.bags import ClipError, ClipFrame, read_clip
+from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, read_clip
 from infinite_nature_training.bags.check import check_clip
 from infinite_nature_training.bags.consistency import frame_errors, frame_of, warp_errors
 from infinite_nature_training.bags.schema import absolute_name, NAMESPACE, TYPES
@@ -121,6 +121,12 @@ def test_bag_without_disparity_passes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert 'no disparity  ok' in capsys.readouterr().out
 
 
+def test_bag_of_a_single_frame_passes(tmp_path: Path) -> None:
+    report = check_clip(write_clip(tmp_path / 'photo', FLIGHT[:1]))
+    assert report.passes(strict=True)
+    assert (report.frames, report.with_disparity, report.errors) == (1, 1, None)
+
+
 def _jump(number: int, frame: ClipFrame) -> torch.Tensor:
     return frame.pose + (number >= 5) * torch.tensor([[[0, 0, 0, 2.0]] + [[0, 0, 0, 0]] * 2])
 
@@ -140,7 +146,6 @@ def _turn(number: int, frame: ClipFrame) -> torch.Tensor:
     (changed(intrinsics=lambda *_: torch.tensor([[20, 30, 0.5, 0.5]])), 'field of view'),
     (changed(intrinsics=lambda *_: torch.tensor([[0.8, 1.2, 0.5, 0.9]])), 'principal point'),
     (changed(picture=lambda number, frame: frame.picture[:64 - 2 * number]), 'size'),
-    (FLIGHT[:1], 'only one frame'),
 ])
 def test_fault_of_a_clip(frames: list[ClipFrame], text: str, tmp_path: Path,
                          capsys: pytest.CaptureFixture) -> None:
@@ -241,7 +246,11 @@ def test_many_bags_are_checked_whatever_is_wrong_with_some(
     (tmp_path / 'clips' / 'a.mcap').write_bytes(b'\x89MCAP0\r\n')
     assert main(['bag', 'check', str(tmp_path / 'clips'), str(bag)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ['good', 'a.mcap', 'b']
+    paths = [Path(line.split()[0]) for line in lines[1:4]]
+    # Below the folder that they have in common.
+    assert paths[1].parent == paths[2].parent
+    assert [path.name for path in paths] == ['good', 'a.mcap', 'b']
+    assert not any(path.is_absolute() for path in paths)
     assert [line.split()[-1] for line in lines[1:4]] == ['ok', 'failed', 'ok']
     assert any('damaged or cut short' in line for line in lines)
     assert main(['bag', 'check', str(tmp_path / 'none')]) == 1
@@ -328,3 +337,27 @@ def test_rviz_shows_topics_of_the_schema() -> None:
     assert shown.pop('camera/image_raw') == 'sensor_msgs/msg/Image'
     assert shown
     assert all(TYPES[topic] == kind for topic, kind in shown.items())
+
+
+def test_documented_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                capsys: pytest.CaptureFixture) -> None:
+    write_clip(tmp_path / 'clip', FLIGHT[:4])
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / 'docs' / 'acid_bags.md').read_text()
+    code = '\n'.join(block.partition('```')[0] for block in text.split('```python\n')[1:])
+    exec(compile(code, 'docs/acid_bags.md', 'exec'), {})
+    printed = capsys.readouterr().out
+    assert f'clip {INFO.source} CC0-1.0 4' in printed
+    assert 'geometry_msgs__msg__Point' in printed
+    assert check_clip(tmp_path / 'mine').frames == 3
+
+
+def test_documented_schema_is_the_schema() -> None:
+    text = (ROOT / 'docs' / 'acid_bags.md').read_text()
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()
+            if line.startswith('| `')]
+    documented = {row[0].strip('`'): row[1].partition(',')[0].replace('/', '/msg/')
+                  for row in rows if len(row) == 4}
+    assert documented == TYPES
+    assert {row[0].strip('`') for row in rows if len(row) == 2} == {
+        field.name for field in fields(ClipInfo)}

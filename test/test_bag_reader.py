@@ -10,6 +10,7 @@ from pathlib import Path
 import pickle
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 from clips import INFO, make_flight, message, messages_of, MILLISECOND, record, write_clip
@@ -243,16 +244,19 @@ def test_stamps_within_the_slop(messages: Messages, tmp_path: Path) -> None:
     same_frames(read_clip(record(tmp_path / 'bag', messages)))
 
 
-def test_disparity_beyond_the_slop_is_nobodys(messages: Messages, tmp_path: Path) -> None:
+def test_disparity_belongs_to_the_nearest_picture_only(messages: Messages,
+                                                       tmp_path: Path) -> None:
+    """However large the slop is."""
+    kept = (FRAMES[1].stamp, FRAMES[4].stamp)
     folder = record(tmp_path / 'bag', shifted(
-        [row for number, row in enumerate(without(messages, POINTS))
-         if row[0] != DISPARITY or number % 2], DISPARITY, 19 * MILLISECOND))
-    there = [frame.disparity is not None for frame in read_clip(folder).frames]
-    # What is 19 ms after one picture is 21 ms before the next: each has at most one picture.
-    assert sum(there) == len(read_clip(folder).topics['disparity'].stamps)
-    assert not any(frame.disparity is not None for frame in read_clip(folder, slop=0.01).frames)
-    assert sum(frame.disparity is not None
-               for frame in read_clip(folder, slop=10).frames) == sum(there)
+        [row for row in messages if row[0] != DISPARITY or row[1] in kept],
+        DISPARITY, 15 * MILLISECOND))
+    for slop in (0.02, 10):
+        frames = list(read_clip(folder, slop=slop).frames)
+        assert [number for number, frame in enumerate(frames)
+                if frame.disparity is not None] == [1, 4]
+        np.testing.assert_allclose(frames[4].disparity, FRAMES[4].disparity, rtol=1e-5)
+    assert all(frame.disparity is None for frame in read_clip(folder, slop=0.01).frames)
 
 
 def test_pictures_before_the_first_pose_are_left_out(messages: Messages, tmp_path: Path) -> None:
@@ -471,3 +475,25 @@ def test_a_bag_that_is_no_clip_is_skipped_with_a_line(bag: Path, messages: Messa
         list(read_clips([tmp_path], strict=True))
     with pytest.warns(UserWarning, match='no poses'):
         list(read_clips([tmp_path]))
+
+
+_WITHOUT_ROS = """
+import sys
+class NoROS:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('rclpy', 'sensor_msgs', 'geometry_msgs', 'std_msgs', 'nav_msgs'):
+            raise ImportError(f'{name} is ROS')
+sys.meta_path.insert(0, NoROS())
+from infinite_nature_training.bags.check import check_clip
+from infinite_nature_training.bags.summary import facts
+from infinite_nature_training.bags import read_clip
+assert check_clip(sys.argv[1]).passes(strict=True)
+print(facts(read_clip(sys.argv[1]))['source'])
+"""
+
+
+def test_bags_need_no_ros(bag: Path) -> None:
+    done = subprocess.run([sys.executable, '-c', _WITHOUT_ROS, str(bag)], capture_output=True,
+                          text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert INFO.source in done.stdout

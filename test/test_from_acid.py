@@ -15,16 +15,15 @@ import sys
 import time
 
 import av
+from bag_contents import bags_in, contents, info_of, pictures_of, stamps_of
 import numpy as np
 import PIL.Image
 import pytest
-from rosbags.highlevel import AnyReader
-from test_acid_bags import digests
 import torch
 
 from infinite_nature_ros.camera import level_pose, pose_at
 from infinite_nature_ros.commands import main
-from infinite_nature_training.bags import ClipError, ClipInfo
+from infinite_nature_training.bags import ClipError
 from infinite_nature_training.bags.clip import decode_picture, encode_jpeg
 from infinite_nature_training.sources.acid import (
     acid_jobs,
@@ -105,31 +104,6 @@ def convert_one(tmp_path: Path, text: str, frames: Path, **options: object) -> P
     job, = acid_jobs(find_texts(file), frames, '', AcidOptions(**options))[0]
     made, = make_bag(tmp_path / 'bags', job.name, *job.arguments)
     return tmp_path / 'bags' / made
-
-
-def contents(bag: Path) -> dict[str, list]:
-    """Messages by topic, without the namespace."""
-    messages: dict[str, list] = {}
-    with AnyReader([bag]) as reader:
-        for connection, _, data in reader.messages():
-            name = connection.topic.removeprefix('/infinite_nature/')
-            messages.setdefault(name, []).append(reader.deserialize(data, connection.msgtype))
-    return messages
-
-
-def info_of(bag: Path) -> ClipInfo:
-    return ClipInfo.from_json(contents(bag)['clip_info'][0].data)
-
-
-def pictures_of(bag: Path) -> list[np.ndarray]:
-    return [decode_picture(message.data.tobytes())
-            for message in contents(bag)['camera/image_raw/compressed']]
-
-
-def stamps_of(bag: Path) -> list[int]:
-    """Microseconds."""
-    return [message.header.stamp.sec * 10**6 + message.header.stamp.nanosec // 1000
-            for message in contents(bag)['pose']]
 
 
 def test_a_clip_becomes_a_bag(tmp_path: Path) -> None:
@@ -270,7 +244,8 @@ def turned(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     (text_of([line(0).replace(' 0.500000000', ' 64.0'), LINES[1]]), 'line 2: .*normalised'),
     (text_of([LINES[1], LINES[0]]), 'line 3: its time 52553000 comes after 52586367'),
     (text_of([LINES[0], line(2, microseconds=FIRST)]), 'line 3: its time .* comes after'),
-    (text_of([line(number, microseconds=50 + number * 0.033) for number in range(5)]), 'increase'),
+    (text_of([line(number, microseconds=50 + number * 0.033) for number in range(5)]),
+     'cannot be microseconds'),
     (text_of([line(number, microseconds=50_000 + number * 33) for number in range(5)]),
      'cannot be microseconds'),
     (text_of([line(0, microseconds=math.nan), LINES[1]]), 'give microseconds'),
@@ -393,16 +368,11 @@ def write_dataset(folder: Path) -> tuple[Path, Path]:
     return folder / 'acid', folder / 'frames'
 
 
-def bags_in(out: Path) -> dict[str, dict[str, str]]:
-    names = [file.parent.relative_to(out) for file in sorted(out.rglob('metadata.yaml'))]
-    return {str(name): digests(out / name) for name in names if name.parts[0] != '.conversion'}
-
-
 def test_a_dataset_is_converted_and_what_is_skipped_is_told(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     acid, frames = write_dataset(tmp_path)
     out = tmp_path / 'bags'
-    call = ['bag', 'from-acid', str(acid), str(frames), '--out', str(out), '--workers', '2']
+    call = ['bag', 'from-acid', str(acid), str(frames), '--out', str(out), '--workers', '1']
     assert main(call) == 0
     good = ['6good', 'test/5good', 'train/0good', 'train/1same_video']
     assert list(bags_in(out)) == good
@@ -423,6 +393,20 @@ def test_a_dataset_is_converted_and_what_is_skipped_is_told(
     assert {**before, 'validation/3gone': bags_in(out)['validation/3gone']} == bags_in(out)
     assert main([*call, '--slop', '0.02']) == 1
     assert 'were made with other options' in capsys.readouterr().err
+
+
+def test_one_video_is_not_taken_for_another(tmp_path: Path) -> None:
+    acid, frames = write_dataset(tmp_path)
+    with pytest.raises(ClipError, match='frames of one video, but the poses are of 3'):
+        acid_jobs(find_texts(acid), frames / 'aBc-12_x', '', AcidOptions())
+    jobs, missing = acid_jobs(find_texts(acid / 'train'), frames / 'aBc-12_x', '', AcidOptions())
+    assert len(jobs) == 3
+    assert not missing
+    assert not any('aBc-12_x' in repr(job.arguments) for job in jobs)
+    with pytest.raises(ClipError, match='is not there'):
+        acid_jobs(find_texts(acid), frames / 'nowhere', '', AcidOptions())
+    with pytest.raises(ClipError, match=r'holds no \.txt'):
+        find_texts(acid, leave_out=acid)
 
 
 def test_strict_ends_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -69,7 +69,8 @@ class CameraSpeed:
         low, high = self.range
         wanted = f'{low:.3g} to {high:.3g} units a step'
         if moved > high:
-            return f'the camera is too fast: {moved:.3g} units from frame to frame, not {wanted}'
+            return (f'the camera is too fast: {moved:.3g} units from frame to frame, not {wanted}; '
+                    'is the scene_scale of the bag right?')
         if moved * self.max_stride < low:
             return (f'the camera is too slow: {moved * self.max_stride:.3g} units in '
                     f'{self.max_stride} frames, the largest stride, not {wanted}')

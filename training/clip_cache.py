@@ -87,7 +87,7 @@ class ClipCache:
         Raises:
             ValueError: if the folder can't be made.
         """
-        self._folder = Path(folder) if folder is not None else _default_folder()
+        self._folder = (Path(folder) if folder is not None else _default_folder()).absolute()
         self._size = size
         self._disparity = disparity
         try:
@@ -99,8 +99,9 @@ class ClipCache:
     def find(self, bag: Path) -> CachedClip | None:
         """Return the clip of a bag; ``None`` if it isn't there, or damaged, which is a warning."""
         folder = self._entry_folder(bag)
+        existed = folder.exists()  # Asked first: another process may be just making it.
         found = _open(folder, self._size)
-        if found is None and folder.exists():
+        if found is None and existed:
             warnings.warn(f'cached clip {folder} is damaged and is made again', stacklevel=2)
         return found
 
@@ -120,7 +121,7 @@ class ClipCache:
         unfinished.mkdir()
         try:
             self._write(unfinished, clip)
-            if _open(folder, self._size) is None:
+            if folder.exists() and _open(folder, self._size) is None:
                 shutil.rmtree(folder, ignore_errors=True)
             try:
                 unfinished.rename(folder)
@@ -130,6 +131,7 @@ class ClipCache:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return CachedClip(folder, clip.info, len(clip.frames))
+
     def _entry_folder(self, bag: Path) -> Path:
         files = sorted(bag.rglob('*')) if bag.is_dir() else [bag]
         stats = [(str(file.relative_to(bag.parent)), file.stat()) for file in files]

@@ -129,11 +129,12 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         """Sample of a global index, 0 or more; those from ``len(self)`` on are of later epochs.
 
         Returns:
-            A dictionary: image ``[T + 1, 3, H, W]`` RGB in [0, 1]; disparity
-            ``[T + 1, 1, H, W]`` in [0.01, 1]; pose ``[T + 1, 3, 4]`` world to camera, the world
-            moved so that the first camera is at its origin; intrinsics ``[T + 1, 4]``; all
-            float32. And frames, int64 ``[T + 1]``, which frames of the clip they are; clip, its
-            name; index, the given one.
+            A dictionary: image, uint8 ``[T + 1, 3, H, W]`` RGB; disparity, float16
+            ``[T + 1, 1, H, W]`` in [0.01, 1]; pose, float64 ``[T + 1, 3, 4]`` world to camera, the
+            world moved so that the first camera is at its origin; intrinsics, float64
+            ``[T + 1, 4]``; frames, int64 ``[T + 1]``, which frames of the clip they are; clip,
+            its name; index, the given one. A third of the bytes has to come from worker to
+            trainer that way; there, :func:`to_float` makes batches of it as the core has them.
 
         Raises:
             IndexError: for a negative index.
@@ -152,7 +153,8 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         sample = starts.clip.read(frames)
         if self._augmentation is not None:
             sample = self._augmentation.apply(sample, random)
-        return _to_float(sample) | {'frames': torch.arange(frames.start, frames.stop, stride),
+        return sample | {'image': sample['image'].contiguous(), 'pose': _from_first(sample['pose']),
+                         'frames': torch.arange(frames.start, frames.stop, stride),
                          'clip': starts.name, 'index': index}
 
     def shard(self, rank: int = 0, ranks: int = 1, *, begin: int = 0,
@@ -233,6 +235,21 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         return f'no clip can be used; {next(iter(self.skipped.values()))}'
 
 
+def to_float(batch: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """Convert samples of a :class:`SequenceDataset`, one or a batch, to what the core takes.
+
+    Args:
+        batch: as the dataset or its ``DataLoader`` yields it, on any device.
+        dtype: of the result.
+
+    Returns:
+        The same with image ``[..., 3, H, W]`` in [0, 1], disparity, pose and intrinsics of that
+        type.
+    """
+    floats = {name: batch[name].to(dtype) for name in ('disparity', 'pose', 'intrinsics')}
+    return batch | floats | {'image': batch['image'].to(dtype).div_(255)}
+
+
 def _fetch(cache: ClipCache, splits: Sequence[str] | None, bag: Path) -> CachedClip | None:
     """Clip of a bag, decoded into the cache if need be; ``None`` if it's of another split."""
     cached = cache.find(bag)
@@ -258,11 +275,7 @@ def _matches(path: Path, patterns: Iterable[str]) -> bool:
     return any(path.match(pattern) for pattern in patterns)
 
 
-def _to_float(frames: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Frames as float32, in a world whose origin is the first camera."""
-    pose = frames['pose']
+def _from_first(pose: Tensor) -> Tensor:
+    """Poses in a world moved so that the first camera is at its origin."""
     centre = position(pose)
-    return {'image': frames['image'].contiguous().float().div_(255),
-            'disparity': frames['disparity'].float(),
-            'pose': pose_at(centre - centre[:1], pose[:, :, :3]).float(),
-            'intrinsics': frames['intrinsics'].float()}
+    return pose_at(centre - centre[:1], pose[..., :3])

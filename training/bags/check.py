@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from infinite_nature_training.bags.consistency import (
     WarpErrors,
 )
 from infinite_nature_training.bags.reader import Clip, DEFAULT_SLOP, read_clip
+from infinite_nature_training.bags.report import Finding, Report
 from infinite_nature_training.bags.schema import absolute_name, OPTICAL, TYPES
 
 # docs/acid_bags.md says these.
@@ -42,59 +42,7 @@ _PAIRS = 24
 _PROBES = 5
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found.
-
-    Attributes:
-        text: what, in words.
-        fails: whether the bag can't be used; otherwise it only isn't the schema to the letter.
-    """
-
-    text: str
-    fails: bool = True
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is known of a bag after its check.
-
-    Attributes:
-        path: the bag.
-        frames: frames of the clip; 0 if it can't be read.
-        seconds: from the first to the last.
-        size: height and width of the pictures.
-        with_disparity: frames with disparity.
-        with_points: frames with points.
-        stride: frames from the source to the target of a warp; 0 where nothing is warped.
-        errors: means over the warped pairs; ``None`` where there is nothing to warp.
-        findings: what is wrong.
-    """
-
-    path: Path
-    frames: int = 0
-    seconds: float = 0.0
-    size: tuple[int, int] = (0, 0)
-    with_disparity: int = 0
-    with_points: int = 0
-    stride: int = 0
-    errors: WarpErrors | None = None
-    findings: tuple[Finding, ...] = ()
-
-    def passes(self, strict: bool = False) -> bool:
-        """Whether there is nothing wrong; with ``strict``, not even a detail."""
-        return not any(finding.fails or strict for finding in self.findings)
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON, where NaN is null."""
-        values = asdict(self)
-        if self.errors is not None:
-            values['errors'] = {name: value if math.isfinite(value) else None
-                                for name, value in values['errors'].items()}
-        return {**values, 'path': str(self.path), 'passes': self.passes()}
-
-
-def check_clip(path: Path, *, stride: int = 0, topics: Mapping[str, str] | None = None,
+def check_clip(path: str | Path, *, stride: int = 0, topics: Mapping[str, str] | None = None,
                slop: float = DEFAULT_SLOP) -> Report:
     """Check a bag; whatever is wrong with it is in the report.
 
@@ -105,6 +53,7 @@ def check_clip(path: Path, *, stride: int = 0, topics: Mapping[str, str] | None 
         topics: see :func:`read_clip`.
         slop: see :func:`read_clip`.
     """
+    path = Path(path)
     try:
         clip = read_clip(path, topics=topics, slop=slop)
         findings = [*_check_schema(clip), *_check_poses(clip), *_check_intrinsics(clip)]
@@ -164,7 +113,6 @@ def _check_stamps(clip: Clip) -> Iterator[Finding]:
 def _check_poses(clip: Clip) -> Iterator[Finding]:
     """No jumps against the motion around."""
     if len(clip.stamps) < 2:
-        yield Finding('there is only one frame')
         return
     seconds = np.diff(clip.stamps) / 1e9
     shift = (position(clip.poses[1:]) - position(clip.poses[:-1])).norm(dim=1).numpy()
@@ -292,11 +240,12 @@ class _Tour:
             self._ratios += _depth_ratios(frame).tolist()
 
     def errors(self) -> WarpErrors | None:
-        """Means over all pairs; ``None`` if there is none."""
+        """Means over the pairs that have something in common; ``None`` if there are no pairs."""
         if not self._pairs:
             return None
+        pairs = [pair for pair in self._pairs if pair.covered] or self._pairs
         return WarpErrors(**{field.name: float(np.mean([getattr(pair, field.name)
-                                                        for pair in self._pairs]))
+                                                        for pair in pairs]))
                              for field in fields(WarpErrors)})
 
     def findings(self) -> Iterator[Finding]:
@@ -354,32 +303,3 @@ def _check_errors(errors: WarpErrors | None) -> Iterator[Finding]:
         yield Finding(f'warped disparity differs by {errors.disparity:.1%} from that of the frame '
                       f'there; plausible is {limit:.1%}, for what stands still differs by '
                       f'{errors.static_disparity:.1%}')
-
-
-def table(reports: Sequence[Report], strict: bool = False) -> str:
-    """One line per bag, then what is wrong, bag by bag."""
-    rows = [('bag', 'frames', 'seconds', 'size', 'warped', 'static', 'disparity', 'result')]
-    rows += [_row(report, strict) for report in reports]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ['  '.join(cell.ljust(width) if place in (0, len(row) - 1) else cell.rjust(width)
-                       for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
-             .rstrip() for row in rows]
-    for report in reports:
-        if report.findings:
-            lines += ['', str(report.path)]
-            lines += [f'  {"problem" if finding.fails else "remark "}  {finding.text}'
-                      for finding in report.findings]
-    return '\n'.join(lines)
-
-
-def _row(report: Report, strict: bool) -> tuple[str, ...]:
-    height, width = report.size
-    errors = report.errors
-    result = 'ok' if report.passes(strict) else 'failed'
-    if not report.frames:
-        return (report.path.name, *[''] * 6, result)
-    warped = ('', '') if errors is None else (f'{errors.photometric:.4f}', f'{errors.static:.4f}')
-    disparity = 'no disparity' if not report.with_disparity else (
-        '' if errors is None else f'{errors.disparity:.1%}')
-    return (report.path.name, str(report.frames), f'{report.seconds:.1f}', f'{width} x {height}',
-            *warped, disparity, result)

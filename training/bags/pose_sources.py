@@ -13,6 +13,7 @@ from infinite_nature_ros.camera import compose, interpolate_poses
 from infinite_nature_ros.pose_files import pose_of
 from infinite_nature_training.bags.clip import ClipError
 from infinite_nature_training.bags.schema import OPTICAL_QUATERNION
+from infinite_nature_training.bags.stamps import stamp_of
 
 # As tf2 has it.
 _QUATERNION_TOLERANCE = 0.01
@@ -21,12 +22,6 @@ _X, _Y, _Z, _W = OPTICAL_QUATERNION
 
 # Poses are those of body axes (X forward); in an optical frame sits such a body, turned back.
 _BODY_IN_OPTICAL = pose_of((0, 0, 0), (-_X, -_Y, -_Z, _W))
-
-
-def stamp_of(message: Any) -> int:
-    """Nanoseconds in a message's header."""
-    stamp = message.header.stamp
-    return stamp.sec * 10**9 + stamp.nanosec
 
 
 class Track:

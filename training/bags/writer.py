@@ -61,7 +61,10 @@ class ClipWriter:
             OSError: if it can't be written.
         """
         shutil.rmtree(self._unfinished, ignore_errors=True)
-        self._writer = Writer(self._unfinished, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._unfinished.mkdir(parents=True)
+        # The mcap file takes its name from the folder that it is made in.
+        self._writer = Writer(self._unfinished / self.folder.name, version=9,
+                              storage_plugin=StoragePlugin.MCAP)
         # Of mcap's own chunks, which every reader understands.
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.set_custom_data(CUSTOM_DATA_KEY, self._info.to_json())
@@ -114,7 +117,7 @@ class ClipWriter:
         if not self.frames:
             raise ClipError(f'{self.folder.name} holds no frame')
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._unfinished.replace(self.folder)
+        (self._unfinished / self.folder.name).replace(self.folder)
 
 
 def partial_folder(folder: Path) -> Path:

@@ -8,7 +8,7 @@ Their scale is arbitrary, but such that the nearest things are about as near in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import math
 from pathlib import Path
 import re
@@ -124,12 +124,11 @@ def read_acid(path: Path) -> AcidText:
             lines.append(_parse(words))
         except ValueError as error:
             raise ClipError(f'{path.name}, line {number}: {error}') from error
-    times = [round(line.microseconds) for line in lines]
-    _check_times(path.name, times, [number for number, _ in rows])
+    _check_times(path.name, [line.microseconds for line in lines], [number for number, _ in rows])
     unused = max(abs(value) for line in lines for value in line.unused)
     if unused:
         notes.append(f'columns 6 and 7, up to {unused:g}, may be distortion, which is not undone')
-    return AcidText(address, [time * 1000 for time in times],
+    return AcidText(address, [round(line.microseconds) * 1000 for line in lines],
                     torch.cat([line.intrinsics for line in lines]),
                     torch.cat([line.pose for line in lines]), notes)
 
@@ -193,16 +192,17 @@ def _orthonormal(pose: Tensor) -> Tensor:
     return check_pose(pose, 'the pose')
 
 
-def _check_times(name: str, times: list[int], numbers: list[int]) -> None:
-    """Raise ``ClipError`` if times don't increase, or can't be microseconds."""
-    for number, earlier, later in zip(numbers[1:], times, times[1:], strict=False):
-        if later <= earlier:
-            raise ClipError(f'{name}, line {number}: its time {later} comes after {earlier}; '
-                            'times of one clip increase')
-    interval = np.median(np.diff(times)) if len(times) > 1 else _FRAME_INTERVALS[0]
-    if not _FRAME_INTERVALS[0] <= interval <= _FRAME_INTERVALS[1]:
+def _check_times(name: str, times: list[float], numbers: list[int]) -> None:
+    """Raise ``ClipError`` if times can't be microseconds, or don't increase."""
+    shortest, longest = _FRAME_INTERVALS
+    interval = np.median(np.diff(times)) if len(times) > 1 else shortest
+    if 0 < interval < shortest or interval > longest:
         raise ClipError(f'{name}: frames are {interval:g} apart, which cannot be microseconds; '
                         'give those')
+    for number, earlier, later in zip(numbers[1:], times, times[1:], strict=False):
+        if later <= earlier:
+            raise ClipError(f'{name}, line {number}: its time {later:.0f} comes after '
+                            f'{earlier:.0f}; times of one clip increase')
 
 
 def video_id(address: str) -> str:
@@ -228,8 +228,10 @@ class FrameFinder:
             raise ClipError(f'{source} is not there; give a video, or a folder of videos or of '
                             'folders of pictures')
         self._source = source
+        self.is_one = source.is_file() or bool(list_pictures(source))
+        """Whether there are frames of one video only, for all clips."""
         self._entries: dict[str, Path] = {}
-        folders = [source, *(source / split for split in _SPLITS)] if source.is_dir() else []
+        folders = [] if self.is_one else [source, *(source / split for split in _SPLITS)]
         for folder in filter(Path.is_dir, folders):
             for path in sorted(folder.iterdir()):
                 if path.is_dir():
@@ -246,7 +248,7 @@ class FrameFinder:
             name: the clip's own, which may have folders in front.
             video: its video's identity, or ''.
         """
-        if self._source.is_file() or list_pictures(self._source):
+        if self.is_one:
             return self._source
         clip = Path(name).name
         of_video = self._entries.get(video)
@@ -255,8 +257,12 @@ class FrameFinder:
         return next((path for path in candidates if path and path.exists()), None)
 
 
-def find_texts(path: Path) -> dict[str, Path]:
+def find_texts(path: Path, leave_out: Path | None = None) -> dict[str, Path]:
     """Text files of clips by the clips' names: one file, or all below a folder.
+
+    Args:
+        path: the file or folder.
+        leave_out: folder of other things, which may be in it.
 
     Raises:
         ClipError: if there are none.
@@ -264,7 +270,8 @@ def find_texts(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {path.stem: path}
     texts = {file.relative_to(path).with_suffix('').as_posix(): file
-             for file in sorted(path.rglob('*.txt'))}
+             for file in sorted(path.rglob('*.txt'))
+             if leave_out is None or not file.is_relative_to(leave_out)}
     if not texts:
         raise ClipError(f'{path} holds no .txt; give a file of poses or a folder of them')
     return texts
@@ -291,10 +298,18 @@ def acid_jobs(texts: dict[str, Path], frames: Path, split: str,
         frames: a video, or a folder as :class:`FrameFinder` takes.
         split: of all clips; '' for what their folders say.
         options: for all clips.
+
+    Raises:
+        ClipError: if there are no frames at all, or those of one video for clips of several.
     """
     finder, jobs, missing = FrameFinder(frames), [], {}
+    addresses = {name: address_of(path) for name, path in texts.items()}
+    videos = {video_id(address) for address in addresses.values()} - {''}
+    if finder.is_one and len(videos) > 1:
+        raise ClipError(f'{frames} has the frames of one video, but the poses are of '
+                        f'{len(videos)}; give a folder with a video or folder for each')
     for name, path in texts.items():
-        address = address_of(path)
+        address = addresses[name]
         found = finder.find(name, video_id(address))
         if found is None:
             missing[address] = None
@@ -362,11 +377,9 @@ def _frames(clip: AcidText, pictures: Iterator[tuple[int, Path | np.ndarray]],
         picture = cropper.fit(read_picture(source) if isinstance(source, Path) else source)
         frame = ClipFrame(clip.times[index], picture, clip.poses[index, None],
                           clip.intrinsics[index, None])
-        if options.disparity == NO_DISPARITY:
-            yield frame
-        else:
-            yield ClipFrame(**{**vars(frame),
-                               'disparity': _disparity(frame.image(), options.disparity)})
+        if options.disparity != NO_DISPARITY:
+            frame = replace(frame, disparity=_disparity(frame.image(), options.disparity))
+        yield frame
 
 
 def _disparity(image: np.ndarray, source: str) -> np.ndarray:

@@ -46,7 +46,8 @@ def check(
     """
     # Here, so that --help needn't wait for torch.
     from infinite_nature_training.bags import find_clips
-    from infinite_nature_training.bags.check import check_clip, table
+    from infinite_nature_training.bags.check import check_clip
+    from infinite_nature_training.bags.report import table
 
     if stride < 0:
         raise ValueError(f'stride is {stride}; give 0 or more')

@@ -75,8 +75,9 @@ def from_acid(
         make_bag,
     )
 
+    out = out.expanduser()
     options = AcidOptions(slop, rate, height, licence, scene_scale, disparity, min_frames, max_fov)
-    texts = find_texts(poses.expanduser().absolute())
+    texts = find_texts(poses.expanduser().absolute(), leave_out=out.absolute())
     jobs, missing = acid_jobs(texts, frames.expanduser().absolute(), split, options)
     if not licence:
         print('The licence of the frames is not known, the bags will say so; give it with '

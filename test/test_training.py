@@ -170,7 +170,8 @@ def test_two_processes_learn_as_one_with_twice_the_batch(bags: Path, tmp_path: P
 def test_a_nan_stops_with_its_batch_saved(bags: Path, tmp_path: Path) -> None:
     run = tmp_path / 'run'
     trainer = Trainer(settings('iterations=5'), run)
-    batch = {'image': torch.full((1, 3, 3, 64, 96), 100.0), 'disparity': torch.full((1, 3, 1, 64, 96), 0.3),
+    batch = {'image': torch.full((1, 3, 3, 64, 96), 100.0),
+             'disparity': torch.full((1, 3, 1, 64, 96), 0.3),
              'pose': torch.eye(3, 4).repeat(1, 3, 1, 1), 'index': torch.arange(1),
              'intrinsics': torch.tensor([0.8, 1.2, 0.5, 0.5]).repeat(1, 3, 1)}
     broken = batch | {'image': torch.full((1, 3, 3, 64, 96), torch.nan)}

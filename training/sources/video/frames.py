@@ -1,0 +1,177 @@
+"""From a shot's structure to frames with aligned disparity, each of them checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from infinite_nature_ros.camera import MIN_DISPARITY
+from infinite_nature_ros.depth_sources import estimate_disparity
+from infinite_nature_training.bags import ClipError, encode_jpeg
+from infinite_nature_training.sources.video.alignment import fit_disparity
+from infinite_nature_training.sources.video.decoding import read_frames
+from infinite_nature_training.sources.video.densify import DenseTriangulation
+from infinite_nature_training.sources.video.neighbours import (
+    choose_gap,
+    list_neighbours,
+    slide,
+)
+from infinite_nature_training.sources.video.shots import Shot
+from infinite_nature_training.sources.video.structure import Structure
+from infinite_nature_training.sources.video.tracking import resize_to_area
+from infinite_nature_training.sources.video.warp_check import LEAST_GAIN, warp_errors
+
+DENSE = 'dense'
+"""First-guess disparity from the video itself, by triangulation."""
+
+# Disparity is estimated at about this many pixels.
+_AREA = 448 * 252
+
+# Disparity is rounded to the precision of 16-bit floats, 0.05 %: it isn't better than that, and
+# packs to a third.
+_STORED = np.float16
+
+_MOST_PEOPLE = 0.1
+
+Detector = Callable[[np.ndarray], float]
+"""Takes a picture, uint8 ``[H, W, 3]`` RGB, and returns the share of it that people fill."""
+
+
+@dataclass(frozen=True, eq=False)
+class MadeFrame:
+    """A frame of a shot with all that a bag wants of it, or the reason why it is left out.
+
+    Attributes:
+        number: number within the structure.
+        stamp: nanoseconds.
+        jpeg: picture of the wanted height.
+        disparity: float16 of the same size, 1 / scene units.
+        warp_error: photometric error on land of the warp to another frame.
+        static_error: the same of the frame as it stands.
+        flaw: why the frame failed; '' for a good one.
+    """
+
+    number: int
+    stamp: int
+    jpeg: bytes = b''
+    disparity: np.ndarray | None = None
+    warp_error: float = 0.0
+    static_error: float = 0.0
+    flaw: str = ''
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A decoded frame within the sliding window."""
+
+    stamp: int
+    kept: np.ndarray
+    small: np.ndarray
+    grey: np.ndarray
+    sky: np.ndarray
+
+
+class FrameMaker:
+    """Makes the frames of one shot, streaming through the video."""
+
+    def __init__(self, path: Path, shot: Shot, structure: Structure, skies: list[np.ndarray],
+                 height: int, source: str, detector: Detector | None) -> None:
+        """Prepare for a shot.
+
+        Args:
+            path: video file.
+            shot: where the shot is.
+            structure: poses and points, in scene units.
+            skies: sky of each frame of the shot, bool ``[h, w]``.
+            height: height of the pictures to keep; smaller ones stay as they are.
+            source: first-guess disparity, 'dense' or a source of ``estimate_disparity``.
+            detector: finds people; ``None`` drops no frame for people.
+        """
+        self._path, self._shot = path, shot
+        self._structure, self._skies = structure, skies
+        self._height, self._source, self._detector = height, source, detector
+        self._dense: DenseTriangulation | None = None
+
+    def frames(self, stride: int) -> Iterator[MadeFrame]:
+        """Yield every stride-th frame that has a pose, good or with its flaw."""
+        for number, window in slide(self._pictures()):
+            if (self._structure.first + number) % stride == 0:
+                picture = window[number]
+                try:
+                    yield self._make(number, window)
+                except ClipError as flaw:
+                    yield MadeFrame(number, picture.stamp, flaw=str(flaw))
+
+    def _pictures(self) -> Iterator[_Picture]:
+        structure, shot = self._structure, self._shot
+        first = shot.first + structure.first
+        for frame in read_frames(self._path, first, first + len(structure) - 1):
+            picture = shot.crop.of(frame.image)
+            small = resize_to_area(picture, _AREA)
+            sky = cv2.resize(self._skies[frame.number - shot.first].astype(np.float32),
+                             small.shape[1::-1]) > 0.5
+            yield _Picture(frame.stamp, shrink(picture, self._height), small,
+                           cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), sky)
+
+    def _make(self, number: int, window: dict[int, _Picture]) -> MadeFrame:
+        picture, structure = window[number], self._structure
+        points = structure.points[number]
+        if self._detector is not None and (share := self._detector(picture.kept)) > _MOST_PEOPLE:
+            raise ClipError(f'people fill {share:.0%} of the picture')
+        if not len(points):
+            raise ClipError('no tracked points')
+        gap = choose_gap(number, structure.poses, points, structure.intrinsics)
+        guess = self._first_guess(number, gap, window)
+        scale, shift = fit_disparity(guess, points, structure.intrinsics)
+        disparity = np.where(picture.sky, MIN_DISPARITY, scale * guess + shift)
+        disparity = disparity.clip(MIN_DISPARITY).astype(np.float32)
+        warp_error, static_error = self._check(number, gap, disparity, window)
+        size = picture.kept.shape[1::-1]
+        kept = cv2.resize(disparity, size, interpolation=cv2.INTER_LINEAR).astype(_STORED)
+        return MadeFrame(number, picture.stamp, encode_jpeg(picture.kept), kept, warp_error,
+                         static_error)
+
+    def _first_guess(self, number: int, gap: int, window: dict[int, _Picture]) -> np.ndarray:
+        """``[h, w]`` disparity, for a source other than 'dense' up to scale and shift."""
+        picture = window[number]
+        if self._source != DENSE:
+            pixels = torch.from_numpy(picture.small).permute(2, 0, 1)[None].float() / 255
+            return estimate_disparity(pixels, self._source)[0, 0].numpy()
+        structure = self._structure
+        self._dense = self._dense or DenseTriangulation(
+            structure.poses, structure.intrinsics, picture.grey.shape)
+        neighbours = list_neighbours(number, gap, len(structure))
+        pictures = {other: window[other].grey for other in (number, *neighbours)}
+        return self._dense.disparity(number, neighbours, pictures, picture.sky)
+
+    def _check(self, number: int, gap: int, disparity: np.ndarray,
+               window: dict[int, _Picture]) -> tuple[float, float]:
+        """Errors of the warp to another frame, and without it.
+
+        Raises:
+            ClipError: if the warp explains the other frame no better than standing still does.
+        """
+        other = number + gap if number + gap in window else number - gap
+        if other not in window:
+            raise ClipError('no other frame near enough to check the warp with')
+        poses = self._structure.poses
+        warped, static = warp_errors(
+            (window[number].small, window[other].small), disparity, (poses[number], poses[other]),
+            self._structure.intrinsics, window[other].sky)
+        if warped > (1 - LEAST_GAIN) * static or static == 0:
+            raise ClipError(f'warped to frame {other} of the shot it misses by {warped:.4f}, as it '
+                            f'stands by {static:.4f}: pose or disparity is wrong')
+        return warped, static
+
+
+def shrink(picture: np.ndarray, height: int) -> np.ndarray:
+    """Bring a picture, uint8 ``[H, W, 3]``, to a height; lower ones stay as they are."""
+    if picture.shape[0] <= height:
+        return np.ascontiguousarray(picture)
+    width = round(picture.shape[1] * height / picture.shape[0])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from infinite_nature_ros import camera
-from infinite_nature_ros.skyline import detect_sky, find_skyline
+from infinite_nature_ros.skyline import find_skyline
 from infinite_nature_training.bags import ClipError
 
 NEAR_PLANE = 1.25
@@ -36,20 +38,47 @@ def near_plane_scale(points: list[np.ndarray]) -> float:
     return NEAR_PLANE / float(np.percentile(near, _NEAR_FRAMES))
 
 
-def level_start(image: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """``[3, 4]`` pose of a first frame in a level world, as its skyline says.
+def find_down(image: np.ndarray, sky: np.ndarray, intrinsics: np.ndarray) -> np.ndarray | None:
+    """Direction ``[3]`` of gravity in camera axes, as the skyline of a frame says.
 
     Args:
         image: uint8 ``[H, W, 3]``.
+        sky: bool ``[H, W]``.
         intrinsics: ``[4]`` normalised.
+
+    Returns:
+        A unit vector; ``None`` without sky.
     """
+    if not sky.any():
+        return None
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    sky = detect_sky(pixels)
-    if not (sky > 0.5).any():
-        return camera.identity_pose()[0].double().numpy()
-    skyline = find_skyline(pixels, sky)
+    skyline = find_skyline(pixels, torch.from_numpy(sky)[None, None].float())
     pitch = camera.pitch_of_skyline(skyline.row, torch.from_numpy(intrinsics)[None].float())
-    return camera.level_pose(pitch, skyline.tilt)[0].double().numpy()
+    return camera.level_pose(pitch, skyline.tilt)[0, :, 1].double().numpy()
+
+
+def level_world(poses: np.ndarray, downs: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Poses in a level world that starts at the first of them and looks its way.
+
+    A single skyline may be a guess: the median of all frames counts.
+
+    Args:
+        poses: ``[F, 3, 4]`` world to camera.
+        downs: direction of gravity in each frame's camera axes, or ``None``.
+
+    Returns:
+        ``[F, 3, 4]``.
+    """
+    seen = [pose[:, :3].T @ down for pose, down in zip(poses, downs, strict=True)
+            if down is not None]
+    down = np.median(seen, axis=0) if seen else poses[0, 1, :3]
+    down = poses[0, :, :3] @ down / np.linalg.norm(down)
+    across = np.cross(down, (0, 0, 1))
+    across /= np.linalg.norm(across)
+    start = np.stack([across, down, np.cross(across, down)], axis=1)
+    start = torch.from_numpy(np.concatenate([start, np.zeros((3, 1))], axis=1))[None]
+    poses = torch.from_numpy(poses)
+    return camera.compose(poses, camera.compose(camera.inverse(poses[:1]), start)).numpy()
 
 
 def fit_disparity(first_guess: np.ndarray, points: np.ndarray,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from infinite_nature_ros.camera import MIN_DISPARITY
+from infinite_nature_ros.camera import MIN_DISPARITY, pixel_grid
 
 # Disparity in scene units is bounded by this, well above the nearest point of any frame.
 _NEAREST = 2.0
@@ -40,21 +40,15 @@ _STIFFNESS = 0.02
 class DenseTriangulation:
     """Disparity of any frame of a shot from the flow to its neighbours."""
 
-    def __init__(self, poses: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> None:
+    def __init__(self, poses: np.ndarray, intrinsics: np.ndarray) -> None:
         """Prepare for a shot.
 
         Args:
             poses: ``[F, 3, 4]`` world to camera.
             intrinsics: ``[4]`` fx, fy, cx, cy, normalised.
-            size: height and width of the pictures.
         """
         self._poses = poses
         self._intrinsics = intrinsics
-        height, width = size
-        grid = np.stack(np.meshgrid((np.arange(width) + 0.5) / width,
-                                    (np.arange(height) + 0.5) / height))
-        self._grid = grid.astype(np.float32)
-        self._rays = self._to_rays(self._grid)
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def disparity(self, frame: int, neighbours: list[int], pictures: Mapping[int, np.ndarray],
@@ -70,28 +64,29 @@ class DenseTriangulation:
         Returns:
             float32 ``[h, w]``, 1 / scene units, at least 0.01, which is the sky's.
         """
-        slopes, offsets, seen = zip(*(self._constraints(frame, other, pictures)
+        grid = pixel_grid(*sky.shape).numpy()
+        slopes, offsets, seen = zip(*(self._constraints(frame, other, pictures, grid)
                                       for other in neighbours), strict=True)
         measured, weight = _solve(np.stack(slopes), np.stack(offsets), np.stack(seen))
         weight[sky] = 0
-        smooth = _fit_surfaces(measured.clip(0, _NEAREST), weight, self._grid)
+        smooth = _fit_surfaces(measured.clip(0, _NEAREST), weight, grid)
         return np.where(sky, MIN_DISPARITY, smooth.clip(MIN_DISPARITY, _NEAREST)).astype(
             np.float32)
 
     def _constraints(self, frame: int, other: int, pictures: Mapping[int, np.ndarray],
-                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a neighbour says of the disparity d: slope d = offset, in pixels, x and y.
+                     grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Say what a neighbour tells of the disparity d: slope d = offset, in pixels, x and y.
 
         Returns:
             slope and offset ``[2, h, w]``, and ``[h, w]`` where the neighbour shows the pixel.
         """
         flow = self._flow.calc(pictures[frame], pictures[other], None)
         height, width = flow.shape[:2]
-        there = self._grid + np.stack([flow[..., 0] / width, flow[..., 1] / height])
+        there = grid + np.stack([flow[..., 0] / width, flow[..., 1] / height])
         seen = ((there > 0) & (there < 1)).all(0)
         rotation = self._poses[other][:, :3] @ self._poses[frame][:, :3].T
         shift = self._poses[other][:, 3] - rotation @ self._poses[frame][:, 3]
-        turned = np.tensordot(rotation.astype(np.float32), self._rays, 1)
+        turned = np.tensordot(rotation.astype(np.float32), self._to_rays(grid), 1)
         target = self._to_rays(there)[:2]
         # The point (turned + d shift) lies on the ray of its image: two linear equations in d.
         pixels = self._intrinsics[0] * width / turned[2]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import torch
 from infinite_nature_ros.camera import MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_training.bags import ClipError, encode_jpeg
-from infinite_nature_training.sources.video.alignment import fit_disparity
+from infinite_nature_training.sources.video.alignment import find_down, fit_disparity
 from infinite_nature_training.sources.video.decoding import read_frames
 from infinite_nature_training.sources.video.densify import DenseTriangulation
 from infinite_nature_training.sources.video.neighbours import (
@@ -51,6 +52,7 @@ class MadeFrame:
         stamp: nanoseconds.
         jpeg: picture of the wanted height.
         disparity: float16 of the same size, 1 / scene units.
+        down: direction of gravity in camera axes, or ``None`` where no skyline shows.
         warp_error: photometric error on land of the warp to another frame.
         static_error: the same of the frame as it stands.
         flaw: why the frame failed; '' for a good one.
@@ -60,6 +62,7 @@ class MadeFrame:
     stamp: int
     jpeg: bytes = b''
     disparity: np.ndarray | None = None
+    down: np.ndarray | None = None
     warp_error: float = 0.0
     static_error: float = 0.0
     flaw: str = ''
@@ -76,31 +79,32 @@ class _Picture:
     sky: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
 class FrameMaker:
-    """Makes the frames of one shot, streaming through the video."""
+    """Makes the frames of one shot, streaming through the video.
 
-    def __init__(self, path: Path, shot: Shot, structure: Structure, skies: list[np.ndarray],
-                 height: int, source: str, detector: Detector | None) -> None:
-        """Prepare for a shot.
+    Attributes:
+        path: video file.
+        shot: where the shot is.
+        structure: poses and points, in scene units.
+        skies: sky of each frame of the shot, bool ``[h, w]``.
+        height: height of the pictures to keep; smaller ones stay as they are.
+        source: first-guess disparity, 'dense' or a source of ``estimate_disparity``.
+        detector: finds people; ``None`` drops no frame for people.
+    """
 
-        Args:
-            path: video file.
-            shot: where the shot is.
-            structure: poses and points, in scene units.
-            skies: sky of each frame of the shot, bool ``[h, w]``.
-            height: height of the pictures to keep; smaller ones stay as they are.
-            source: first-guess disparity, 'dense' or a source of ``estimate_disparity``.
-            detector: finds people; ``None`` drops no frame for people.
-        """
-        self._path, self._shot = path, shot
-        self._structure, self._skies = structure, skies
-        self._height, self._source, self._detector = height, source, detector
-        self._dense: DenseTriangulation | None = None
+    path: Path
+    shot: Shot
+    structure: Structure
+    skies: Sequence[np.ndarray]
+    height: int
+    source: str
+    detector: Detector | None
 
     def frames(self, stride: int) -> Iterator[MadeFrame]:
         """Yield every stride-th frame that has a pose, good or with its flaw."""
         for number, window in slide(self._pictures()):
-            if (self._structure.first + number) % stride == 0:
+            if (self.structure.first + number) % stride == 0:
                 picture = window[number]
                 try:
                     yield self._make(number, window)
@@ -108,20 +112,20 @@ class FrameMaker:
                     yield MadeFrame(number, picture.stamp, flaw=str(flaw))
 
     def _pictures(self) -> Iterator[_Picture]:
-        structure, shot = self._structure, self._shot
+        structure, shot = self.structure, self.shot
         first = shot.first + structure.first
-        for frame in read_frames(self._path, first, first + len(structure) - 1):
+        for frame in read_frames(self.path, first, first + len(structure) - 1):
             picture = shot.crop.of(frame.image)
             small = resize_to_area(picture, _AREA)
-            sky = cv2.resize(self._skies[frame.number - shot.first].astype(np.float32),
+            sky = cv2.resize(self.skies[frame.number - shot.first].astype(np.float32),
                              small.shape[1::-1]) > 0.5
-            yield _Picture(frame.stamp, shrink(picture, self._height), small,
+            yield _Picture(frame.stamp, shrink(picture, self.height), small,
                            cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), sky)
 
     def _make(self, number: int, window: dict[int, _Picture]) -> MadeFrame:
-        picture, structure = window[number], self._structure
+        picture, structure = window[number], self.structure
         points = structure.points[number]
-        if self._detector is not None and (share := self._detector(picture.kept)) > _MOST_PEOPLE:
+        if self.detector is not None and (share := self.detector(picture.kept)) > _MOST_PEOPLE:
             raise ClipError(f'people fill {share:.0%} of the picture')
         if not len(points):
             raise ClipError('no tracked points')
@@ -133,21 +137,23 @@ class FrameMaker:
         warp_error, static_error = self._check(number, gap, disparity, window)
         size = picture.kept.shape[1::-1]
         kept = cv2.resize(disparity, size, interpolation=cv2.INTER_LINEAR).astype(_STORED)
-        return MadeFrame(number, picture.stamp, encode_jpeg(picture.kept), kept, warp_error,
+        down = find_down(picture.small, picture.sky, structure.intrinsics)
+        return MadeFrame(number, picture.stamp, encode_jpeg(picture.kept), kept, down, warp_error,
                          static_error)
 
     def _first_guess(self, number: int, gap: int, window: dict[int, _Picture]) -> np.ndarray:
         """``[h, w]`` disparity, for a source other than 'dense' up to scale and shift."""
         picture = window[number]
-        if self._source != DENSE:
+        if self.source != DENSE:
             pixels = torch.from_numpy(picture.small).permute(2, 0, 1)[None].float() / 255
-            return estimate_disparity(pixels, self._source)[0, 0].numpy()
-        structure = self._structure
-        self._dense = self._dense or DenseTriangulation(
-            structure.poses, structure.intrinsics, picture.grey.shape)
-        neighbours = list_neighbours(number, gap, len(structure))
+            return estimate_disparity(pixels, self.source)[0, 0].numpy()
+        neighbours = list_neighbours(number, gap, len(self.structure))
         pictures = {other: window[other].grey for other in (number, *neighbours)}
-        return self._dense.disparity(number, neighbours, pictures, picture.sky)
+        return self._triangulation.disparity(number, neighbours, pictures, picture.sky)
+
+    @cached_property
+    def _triangulation(self) -> DenseTriangulation:
+        return DenseTriangulation(self.structure.poses, self.structure.intrinsics)
 
     def _check(self, number: int, gap: int, disparity: np.ndarray,
                window: dict[int, _Picture]) -> tuple[float, float]:
@@ -159,10 +165,10 @@ class FrameMaker:
         other = number + gap if number + gap in window else number - gap
         if other not in window:
             raise ClipError('no other frame near enough to check the warp with')
-        poses = self._structure.poses
+        poses = self.structure.poses
         warped, static = warp_errors(
             (window[number].small, window[other].small), disparity, (poses[number], poses[other]),
-            self._structure.intrinsics, window[other].sky)
+            self.structure.intrinsics, window[other].sky)
         if warped > (1 - LEAST_GAIN) * static or static == 0:
             raise ClipError(f'warped to frame {other} of the shot it misses by {warped:.4f}, as it '
                             f'stands by {static:.4f}: pose or disparity is wrong')

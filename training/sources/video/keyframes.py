@@ -31,7 +31,7 @@ def choose_keyframes(tracks: Tracks, intrinsics: np.ndarray) -> list[int]:
         intrinsics: ``[4]`` fx, fy, cx, cy, normalised; a rough focal length will do.
 
     Returns:
-        Numbers of frames within the shot, ascending; the first is 0.
+        Numbers of frames within the shot, ascending; the first and the last are among them.
 
     Raises:
         ClipError: if there is too little to follow, nothing moves, or the camera only turns.
@@ -51,7 +51,8 @@ def choose_keyframes(tracks: Tracks, intrinsics: np.ndarray) -> list[int]:
             steps += has_parallax
     if steps + 1 < _FEWEST:
         raise ClipError(_why_none(widest))
-    return chosen
+    # Frames after the last keyframe would have no pose.
+    return chosen if chosen[-1] == len(tracks) - 1 else [*chosen, len(tracks) - 1]
 
 
 def _why_none(widest: float) -> str:
@@ -84,7 +85,7 @@ def parallax(before: np.ndarray, after: np.ndarray, size: tuple[int, int],
 
 
 def _directions(xy: np.ndarray, size: tuple[int, int], intrinsics: np.ndarray) -> np.ndarray:
-    """Unit vectors ``[K, 3]`` towards points in pixels."""
+    """``[K, 3]`` unit vectors towards points in pixels."""
     flat = (xy / (size[1], size[0]) - intrinsics[2:]) / intrinsics[:2]
     rays = np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
     return rays / np.linalg.norm(rays, axis=1, keepdims=True)

@@ -16,8 +16,9 @@ import torch
 
 from infinite_nature_ros import camera
 from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, ClipWriter
-from infinite_nature_training.sources.video.alignment import level_start, near_plane_scale
-from infinite_nature_training.sources.video.decoding import read_frames
+from infinite_nature_training.conversion import Job
+from infinite_nature_training.sources.video.alignment import level_world, near_plane_scale
+from infinite_nature_training.sources.video.decoding import read_frames, SUFFIXES
 from infinite_nature_training.sources.video.frames import Detector, FrameMaker, MadeFrame
 from infinite_nature_training.sources.video.keyframes import choose_keyframes
 from infinite_nature_training.sources.video.shots import find_shots, Shot
@@ -79,6 +80,30 @@ class VideoOptions:
                              f'{self.min_frames * self.stride}, min_frames times stride')
 
 
+def video_jobs(paths: Sequence[Path], options: VideoOptions) -> list[Job]:
+    """Jobs for ``conversion.convert``: one a video, called as the file without its suffix.
+
+    Args:
+        paths: video files, and folders that have some, in any folders.
+        options: how.
+
+    Raises:
+        ClipError: if a path doesn't exist, or a folder has no video.
+    """
+    jobs = []
+    for path in paths:
+        if not path.exists():
+            raise ClipError(f'{path} does not exist; give a video file or a folder of them')
+        files = [path] if path.is_file() else sorted(
+            file for file in path.rglob('*') if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise ClipError(f'{path} has no video in it; videos end in {", ".join(SUFFIXES)}')
+        base = path.parent if path.is_file() else path
+        jobs += [Job(file.relative_to(base).with_suffix('').as_posix(), (file, options))
+                 for file in files]
+    return jobs
+
+
 def convert_video(out: Path, name: str, path: Path, options: VideoOptions) -> list[str]:
     """Make the bags of one video.
 
@@ -95,8 +120,6 @@ def convert_video(out: Path, name: str, path: Path, options: VideoOptions) -> li
         ClipError: if no bag comes out of it, with what went wrong in each shot.
         ValueError: if the detector can't be found.
     """
-    # FFmpeg and COLMAP keep to themselves; OpenCV would take all cores in each of the processes.
-    cv2.setNumThreads(1)
     detector = load_detector(options.detector)
     bags, flaws = [], []
     for shot in find_shots(path, options.max_frames):
@@ -140,12 +163,12 @@ def _convert_shot(path: Path, shot: Shot, options: VideoOptions, detector: Detec
     needed = options.min_frames * options.stride
     if len(shot) < needed:
         raise ClipError(f'a shot of {len(shot)} frames is too short, {needed} are needed')
-    tracks, skies = _follow_points(path, shot)
+    tracks, skies = follow_points(path, shot)
     intrinsics = _intrinsics(shot, options)
     keyframes = choose_keyframes(tracks, intrinsics)
     structure = recover_structure(tracks, keyframes, intrinsics,
                                   fixed_focal=bool(options.focal or options.fov))
-    structure = _scaled(structure, near_plane_scale(structure.points))
+    structure = structure.scaled(near_plane_scale(structure.points))
     maker = FrameMaker(path, shot, structure, skies, options.height, options.disparity, detector)
     made = list(maker.frames(options.stride))
     runs = _good_runs(made, options.min_frames)
@@ -157,7 +180,7 @@ def _convert_shot(path: Path, shot: Shot, options: VideoOptions, detector: Detec
              _clip_frames(run, structure)) for run in runs]
 
 
-def _follow_points(path: Path, shot: Shot) -> tuple[Tracks, list[np.ndarray]]:
+def follow_points(path: Path, shot: Shot) -> tuple[Tracks, list[np.ndarray]]:
     """Tracks of a shot, and the sky of each of its frames."""
     follower, skies = PointFollower(), []
     for frame in read_frames(path, shot.first, shot.last):
@@ -181,15 +204,8 @@ def _intrinsics(shot: Shot, options: VideoOptions) -> np.ndarray:
                      (frame_height / 2 - shot.crop.top) / height])
 
 
-def _scaled(structure: Structure, scale: float) -> Structure:
-    """Return the same in other units of length."""
-    poses = structure.poses.copy()
-    poses[..., 3] *= scale
-    return replace(structure, poses=poses, points=[seen * scale for seen in structure.points])
-
-
 def _good_runs(made: Sequence[MadeFrame], least: int) -> list[list[MadeFrame]]:
-    """Runs of consecutive good frames that are long enough."""
+    """Split off the runs of consecutive good frames that are long enough."""
     runs: list[list[MadeFrame]] = [[]]
     for frame in made:
         if frame.flaw:
@@ -208,16 +224,14 @@ def _why_no_run(made: Sequence[MadeFrame], least: int) -> str:
 
 
 def _clip_frames(run: Sequence[MadeFrame], structure: Structure) -> list[ClipFrame]:
-    """Frames of a bag; the world is level, and starts at the first of them."""
-    poses = torch.from_numpy(structure.poses)
+    """Frames of a bag."""
+    poses = level_world(np.stack([structure.poses[frame.number] for frame in run]),
+                        [frame.down for frame in run])
     intrinsics = torch.from_numpy(structure.intrinsics)[None]
-    first = ClipFrame(run[0].stamp, run[0].jpeg, poses[:1], intrinsics).image()
-    start = torch.from_numpy(level_start(first, structure.intrinsics))[None]
-    world = camera.compose(camera.inverse(poses[run[0].number][None]), start)
-    return [ClipFrame(frame.stamp, frame.jpeg,
-                      camera.compose(poses[frame.number][None], world), intrinsics,
+    return [ClipFrame(frame.stamp, frame.jpeg, pose[None], intrinsics,
                       frame.disparity.astype(np.float32),
-                      structure.points[frame.number].astype(np.float32)) for frame in run]
+                      structure.points[frame.number].astype(np.float32))
+            for frame, pose in zip(run, torch.from_numpy(poses), strict=True)]
 
 
 def _write(folder: Path, info: ClipInfo, frames: Sequence[ClipFrame]) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from infinite_nature_training.bags import ClipError
-from infinite_nature_training.sources.video.decoding import read_frames
+from infinite_nature_training.sources.video.decoding import read_frames, VideoFrame
 from infinite_nature_training.sources.video.letterbox import BarFinder, Crop
 from infinite_nature_training.sources.video.tracking import follow, resize_to_width
 
@@ -56,20 +56,37 @@ def find_shots(path: Path, longest: int) -> list[Shot]:
     Raises:
         ClipError: if the video can't be decoded or has no frames.
     """
-    shots: list[Shot] = []
-    first, previous, bars, last = 0, None, None, -1
+    shots: list[_Watched] = []
+    previous = None
     for frame in read_frames(path):
         grey = cv2.cvtColor(resize_to_width(frame.image, _WIDTH), cv2.COLOR_RGB2GRAY)
-        size = frame.image.shape[:2]
-        if bars is None or frame.number - first == longest or _is_cut(previous, grey):
-            if bars is not None:
-                shots.append(Shot(first, last, shot_size, bars.crop()))
-            first, bars, shot_size = frame.number, BarFinder(*size), size
-        bars.add(frame.image)
-        previous, last = grey, frame.number
-    if bars is None:
+        if not shots or len(shots[-1]) == longest or _is_cut(previous, grey):
+            shots.append(_Watched(frame))
+        shots[-1].add(frame)
+        previous = grey
+    if not shots:
         raise ClipError(f'{path.name} holds no frame that can be decoded; copy it again')
-    return [*shots, Shot(first, last, shot_size, bars.crop())]
+    return [shot.shot() for shot in shots]
+
+
+class _Watched:
+    """A shot while its frames go by."""
+
+    def __init__(self, frame: VideoFrame) -> None:
+        """Begin with a frame, which is yet to be added."""
+        self._first, self._last = frame.number, frame.number - 1
+        self._size = frame.image.shape[:2]
+        self._bars = BarFinder(*self._size)
+
+    def __len__(self) -> int:
+        return self._last - self._first + 1
+
+    def add(self, frame: VideoFrame) -> None:
+        self._last = frame.number
+        self._bars.add(frame.image)
+
+    def shot(self) -> Shot:
+        return Shot(self._first, self._last, self._size, self._bars.crop())
 
 
 def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ length is held. The frames between the keyframes are placed by the points that t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import tempfile
 
@@ -60,6 +60,12 @@ class Structure:
     def __len__(self) -> int:
         """Return the number of frames with a pose."""
         return len(self.poses)
+
+    def scaled(self, scale: float) -> Structure:
+        """Return the same in other units of length, so many to one of its own."""
+        poses = self.poses.copy()
+        poses[..., 3] *= scale
+        return replace(self, poses=poses, points=[seen * scale for seen in self.points])
 
 
 def recover_structure(tracks: Tracks, keyframes: list[int], intrinsics: np.ndarray,

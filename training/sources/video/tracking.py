@@ -140,7 +140,7 @@ def follow(before: np.ndarray, after: np.ndarray,
 
 
 def find_sky(image: np.ndarray) -> np.ndarray:
-    """bool ``[h, w]`` where a picture, uint8 ``[H, W, 3]``, shows sky; it is shrunk for that."""
+    """Find the sky of a picture, uint8 ``[H, W, 3]``: bool ``[h, w]``, smaller than that."""
     small = resize_to_area(image, _SKY_AREA)
     pixels = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
     return detect_sky(pixels)[0, 0].numpy() > 0.5

@@ -34,7 +34,7 @@ _KARMA = Path(__file__).parents[1] / 'test' / 'video' / 'karma.mp4'
 _SHOWN_FRAMES = 4
 
 # One of so many points is drawn, and none beyond this share of them.
-_POINT_STRIDE, _DRAWN_SHARE = 23, 95
+_POINT_STRIDE, _DRAWN_SHARE = 7, 95
 
 
 def measure(video: Path = _KARMA, bag: Path | None = None, gap: int = 6, last: int = 320,

@@ -26,7 +26,11 @@ from infinite_nature_training.sources.video import (
     video_jobs,
     VideoOptions,
 )
-from infinite_nature_training.sources.video.alignment import fit_disparity, near_plane_scale
+from infinite_nature_training.sources.video.alignment import (
+    fit_disparity,
+    level_world,
+    near_plane_scale,
+)
 from infinite_nature_training.sources.video.decoding import read_frames
 from infinite_nature_training.sources.video.densify import DenseTriangulation
 from infinite_nature_training.sources.video.frames import FrameMaker
@@ -170,27 +174,27 @@ def panned(count: int, step: float) -> list[np.ndarray]:
     return pictures
 
 
-def skip_reason(path: Path, tmp_path: Path, options: VideoOptions = OPTIONS) -> str:
+def skip_reason(path: Path, tmp_path: Path) -> str:
     with pytest.raises(ClipError) as caught:
-        convert_video(tmp_path / 'out', 'clip', path, options)
+        convert_video(tmp_path / 'out', 'clip', path, replace(OPTIONS, stride=1))
     assert not list((tmp_path / 'out').rglob('*.mcap'))
     return str(caught.value)
 
 
 def test_still_video_is_skipped(flight: list[np.ndarray], tmp_path: Path) -> None:
-    video = write_video(tmp_path / 'still.mp4', flight[:1] * 30)
+    video = write_video(tmp_path / 'still.mp4', flight[:1] * 10)
     assert 'nothing moves' in skip_reason(video, tmp_path)
 
 
 def test_turning_camera_is_skipped(tmp_path: Path) -> None:
-    video = write_video(tmp_path / 'pan.mp4', panned(30, 0.006))
+    video = write_video(tmp_path / 'pan.mp4', panned(10, 0.01))
     assert 'it turns or zooms without parallax' in skip_reason(video, tmp_path)
 
 
 def test_picture_without_texture_is_skipped(tmp_path: Path) -> None:
     grey = np.full((180, 320, 3), 120, np.uint8)
     assert 'too little texture' in skip_reason(
-        write_video(tmp_path / 'grey.mp4', [grey] * 30), tmp_path)
+        write_video(tmp_path / 'grey.mp4', [grey] * 10), tmp_path)
 
 
 def test_shuffled_video_is_skipped(flight: list[np.ndarray], tmp_path: Path) -> None:
@@ -424,6 +428,31 @@ def test_near_plane_is_a_low_percentile_of_the_points() -> None:
     assert np.percentile(depths[:, 2], 5) * scale == pytest.approx(1.25)
     with pytest.raises(ClipError, match='no frame sees'):
         near_plane_scale([depths[:3]])
+
+
+def pitched(angles: np.ndarray) -> np.ndarray:
+    """Poses of a camera that is pitched by angles in radians, nose down, and flies ahead."""
+    level = [camera.level_pose(angle)[0].double().numpy() for angle in angles.tolist()]
+    return np.stack([np.concatenate([pose[:, :3], pose[:, :3] @ [[0], [0], [-0.1 * number]]], 1)
+                     for number, pose in enumerate(level)])
+
+
+def test_world_is_level_as_most_skylines_say() -> None:
+    true = pitched(np.linspace(0.3, 0.2, 20))
+    downs = [pose[:, 1] for pose in true]
+    downs[3], downs[8] = None, np.array([0, 0.8, 0.6])
+    turn, _ = cv2.Rodrigues(np.array([0.4, -0.2, 0.3]))
+    tilted = np.concatenate([true[:, :, :3] @ turn, true[:, :, 3:]], axis=2)
+    level, deviation = level_world(tilted, downs)
+    assert level == pytest.approx(true, abs=1e-6)
+    assert deviation == pytest.approx(0, abs=0.05)
+    assert level_world(tilted, [None] * 20)[1] is None
+
+
+def test_path_that_bends_against_the_skyline_is_refused() -> None:
+    downs = [pose[:, 1] for pose in pitched(np.full(20, 0.1))]
+    with pytest.raises(ClipError, match='turns against the skyline'):
+        level_world(pitched(np.linspace(0, 0.9, 20)), downs)
 
 
 def test_window_has_all_near_frames_and_no_more() -> None:

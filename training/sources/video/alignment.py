@@ -21,6 +21,10 @@ _NEAR_POINTS, _NEAR_FRAMES = 5, 10
 MIN_POINTS = 30
 """Frames with fewer tracked points can't be aligned."""
 
+# Skylines of single frames are off by a few degrees; the bent path of a straight flight turns by
+# tens of degrees.
+_MOST_TILTED = 8.0
+
 
 def near_plane_scale(points: list[np.ndarray]) -> float:
     """Scene units per unit of the structure, so that the near plane is at 1.25.
@@ -57,22 +61,41 @@ def find_down(image: np.ndarray, sky: np.ndarray, intrinsics: np.ndarray) -> np.
     return camera.level_pose(pitch, skyline.tilt)[0, :, 1].double().numpy()
 
 
-def level_world(poses: np.ndarray, downs: Sequence[np.ndarray | None]) -> np.ndarray:
+def level_world(poses: np.ndarray,
+                downs: Sequence[np.ndarray | None]) -> tuple[np.ndarray, float | None]:
     """Poses in a level world that starts at the first of them and looks its way.
 
-    A single skyline may be a guess: the median of all frames counts.
+    A single skyline may be a guess: the median of all frames counts. Skylines know nothing of the
+    points, so they also tell on a path that bends although it fits the points.
 
     Args:
         poses: ``[F, 3, 4]`` world to camera.
         downs: direction of gravity in each frame's camera axes, or ``None``.
 
     Returns:
-        ``[F, 3, 4]``.
+        Poses ``[F, 3, 4]``, and the median angle in degrees by which the frames' skylines miss
+        the common one; ``None`` if no frame has one.
+
+    Raises:
+        ClipError: if that angle is so large that the path must be wrong.
     """
-    seen = [pose[:, :3].T @ down for pose, down in zip(poses, downs, strict=True)
-            if down is not None]
-    down = np.median(seen, axis=0) if seen else poses[0, 1, :3]
-    down = poses[0, :, :3] @ down / np.linalg.norm(down)
+    seen = np.array([pose[:, :3].T @ down for pose, down in zip(poses, downs, strict=True)
+                     if down is not None])
+    deviation = None
+    down = poses[0, 1, :3]
+    if len(seen):
+        down = np.median(seen, axis=0)
+        down /= np.linalg.norm(down)
+        deviation = float(np.degrees(np.median(np.arccos((seen @ down).clip(-1, 1)))))
+        if deviation > _MOST_TILTED:
+            raise ClipError(f'the path turns against the skyline by {deviation:.0f} degrees in '
+                            'the median frame: it is bent')
+    return _start_at_first(poses, down), deviation
+
+
+def _start_at_first(poses: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Poses in a world with its Y axis along ``down`` and its Z axis where the first one looks."""
+    down = poses[0, :, :3] @ down
     across = np.cross(down, (0, 0, 1))
     across /= np.linalg.norm(across)
     start = np.stack([across, down, np.cross(across, down)], axis=1)

@@ -175,9 +175,8 @@ def _convert_shot(path: Path, shot: Shot, options: VideoOptions, detector: Detec
     if not runs:
         raise ClipError(_why_no_run(made, options.min_frames))
     info = ClipInfo(path.name, options.licence, options.split, method=_method(options),
-                    details=_shot_details(shot, structure, keyframes))
-    return [(replace(info, details=info.details | _run_details(run, made)),
-             _clip_frames(run, structure)) for run in runs]
+                    details=_shot_details(shot, structure, keyframes, made))
+    return [_clip(run, structure, info) for run in runs]
 
 
 def follow_points(path: Path, shot: Shot) -> tuple[Tracks, list[np.ndarray]]:
@@ -223,15 +222,21 @@ def _why_no_run(made: Sequence[MadeFrame], least: int) -> str:
             f'other; the first: {flawed[0].flaw}')
 
 
-def _clip_frames(run: Sequence[MadeFrame], structure: Structure) -> list[ClipFrame]:
-    """Frames of a bag."""
-    poses = level_world(np.stack([structure.poses[frame.number] for frame in run]),
-                        [frame.down for frame in run])
+def _clip(run: Sequence[MadeFrame], structure: Structure,
+          info: ClipInfo) -> tuple[ClipInfo, list[ClipFrame]]:
+    """Facts and frames of a bag."""
+    poses, deviation = level_world(np.stack([structure.poses[frame.number] for frame in run]),
+                                   [frame.down for frame in run])
+    details = {name: round(float(np.mean([getattr(frame, name) for frame in run])), 5)
+               for name in ('warp_error', 'static_error')}
+    if deviation is not None:
+        details['skyline_deviation_degrees'] = round(deviation, 2)
     intrinsics = torch.from_numpy(structure.intrinsics)[None]
-    return [ClipFrame(frame.stamp, frame.jpeg, pose[None], intrinsics,
-                      frame.disparity.astype(np.float32),
-                      structure.points[frame.number].astype(np.float32))
-            for frame, pose in zip(run, torch.from_numpy(poses), strict=True)]
+    frames = [ClipFrame(frame.stamp, frame.jpeg, pose[None], intrinsics,
+                        frame.disparity.astype(np.float32),
+                        structure.points[frame.number].astype(np.float32))
+              for frame, pose in zip(run, torch.from_numpy(poses), strict=True)]
+    return replace(info, details=info.details | details), frames
 
 
 def _write(folder: Path, info: ClipInfo, frames: Sequence[ClipFrame]) -> None:
@@ -248,23 +253,17 @@ def _method(options: VideoOptions) -> str:
             f'disparity: {guess}, scale and shift fitted to the points of each frame')
 
 
-def _shot_details(shot: Shot, structure: Structure,
-                  keyframes: Sequence[int]) -> dict[str, str | float | int]:
+def _shot_details(shot: Shot, structure: Structure, keyframes: Sequence[int],
+                  made: Sequence[MadeFrame]) -> dict[str, str | float | int]:
     height, width = shot.crop.size
     return {
+        'first_frame_of_shot': shot.first,
+        'last_frame_of_shot': shot.last,
+        'frames_failed_in_shot': sum(bool(frame.flaw) for frame in made),
         'crop': f'{width}x{height}+{shot.crop.left}+{shot.crop.top}',
         'focal_px': round(float(structure.intrinsics[0]) * width, 2),
         'reprojection_error_px': round(structure.error * width, 4),
         'keyframes': len(keyframes),
         'pycolmap': version('pycolmap'),
         'opencv': cv2.__version__,
-    }
-
-
-def _run_details(run: Sequence[MadeFrame],
-                 made: Sequence[MadeFrame]) -> dict[str, str | float | int]:
-    return {
-        'frames_failed_in_shot': sum(bool(frame.flaw) for frame in made),
-        'warp_error': round(float(np.mean([frame.warp_error for frame in run])), 5),
-        'static_error': round(float(np.mean([frame.static_error for frame in run])), 5),
     }

@@ -157,8 +157,10 @@ def _write_database(path: Path, tracks: Tracks, keyframes: list[int],
 
 def _colmap_camera(size: tuple[int, int], intrinsics: np.ndarray) -> pycolmap.Camera:
     height, width = size
-    lens = pycolmap.Camera(model='PINHOLE', width=width, height=height, camera_id=_CAMERA,
-                           params=intrinsics * (width, height, width, height))
+    # Pixels are square.
+    fx, _, cx, cy = intrinsics
+    lens = pycolmap.Camera(model='SIMPLE_PINHOLE', width=width, height=height, camera_id=_CAMERA,
+                           params=(fx * width, cx * width, cy * height))
     lens.has_prior_focal_length = True
     return lens
 
@@ -220,6 +222,7 @@ def _project(space: np.ndarray, xy: np.ndarray, pose: np.ndarray,
     local = space @ pose[:, :3].T + pose[:, 3]
     in_front = local[:, 2] > 1e-6
     depth = np.where(in_front, local[:, 2], 1)
-    image = local[:, :2] / depth[:, None] * lens.params[:2] + lens.params[2:]
+    focal, *centre = lens.params
+    image = local[:, :2] / depth[:, None] * focal + centre
     error = np.linalg.norm(image - xy, axis=1)
     return local, np.where(in_front, error, np.inf)

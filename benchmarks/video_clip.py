@@ -26,8 +26,8 @@ from infinite_nature_ros.recording import colourise, contact_sheet, save_picture
 from infinite_nature_ros.skyline import detect_sky
 from infinite_nature_training.bags import ClipFrame, read_clip
 from infinite_nature_training.bags.consistency import frame_of, SIZE, warp_errors
-from infinite_nature_training.sources.video import convert_video, VideoOptions
 from infinite_nature_training.sources.video.alignment import fit_disparity
+from infinite_nature_training.sources.video.pipeline import convert_video, VideoOptions
 
 _KARMA = Path(__file__).parents[1] / 'test' / 'video' / 'karma.mp4'
 

@@ -67,7 +67,7 @@ def from_video(
     # Here, so that --help needn't wait for torch.
     from infinite_nature_ros.depth_sources import is_ready
     from infinite_nature_training.conversion import convert
-    from infinite_nature_training.sources.video import (
+    from infinite_nature_training.sources.video.pipeline import (
         convert_video,
         load_detector,
         video_jobs,

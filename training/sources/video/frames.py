@@ -13,7 +13,9 @@ import torch
 
 from infinite_nature_ros.camera import MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
+from infinite_nature_ros.frame import Frame
 from infinite_nature_training.bags import ClipError, encode_jpeg
+from infinite_nature_training.bags.consistency import frame_errors
 from infinite_nature_training.sources.video.alignment import find_down, fit_disparity
 from infinite_nature_training.sources.video.decoding import read_frames
 from infinite_nature_training.sources.video.densify import DenseTriangulation
@@ -25,7 +27,6 @@ from infinite_nature_training.sources.video.neighbours import (
 from infinite_nature_training.sources.video.shots import Shot
 from infinite_nature_training.sources.video.structure import Structure
 from infinite_nature_training.sources.video.tracking import resize_to_area
-from infinite_nature_training.sources.video.warp_check import LEAST_GAIN, warp_errors
 
 DENSE = 'dense'
 """First-guess disparity from the video itself, by triangulation."""
@@ -38,6 +39,9 @@ _AREA = 448 * 252
 _STORED = np.float16
 
 _MOST_PEOPLE = 0.1
+
+# A frame passes if its warp misses another frame by this share less than standing still does.
+_LEAST_GAIN = 0.1
 
 Detector = Callable[[np.ndarray], float]
 """Takes a picture, uint8 ``[H, W, 3]`` RGB, and returns the share of it that people fill."""
@@ -145,8 +149,7 @@ class FrameMaker:
         """``[h, w]`` disparity, for a source other than 'dense' up to scale and shift."""
         picture = window[number]
         if self.source != DENSE:
-            pixels = torch.from_numpy(picture.small).permute(2, 0, 1)[None].float() / 255
-            return estimate_disparity(pixels, self.source)[0, 0].numpy()
+            return estimate_disparity(_to_tensor(picture.small), self.source)[0, 0].numpy()
         neighbours = list_neighbours(number, gap, len(self.structure))
         pictures = {other: window[other].grey for other in (number, *neighbours)}
         return self._triangulation.disparity(number, neighbours, pictures, picture.sky)
@@ -165,14 +168,26 @@ class FrameMaker:
         other = number + gap if number + gap in window else number - gap
         if other not in window:
             raise ClipError('no other frame near enough to check the warp with')
-        poses = self.structure.poses
-        warped, static = warp_errors(
-            (window[number].small, window[other].small), disparity, (poses[number], poses[other]),
-            self.structure.intrinsics, window[other].sky)
-        if warped > (1 - LEAST_GAIN) * static or static == 0:
-            raise ClipError(f'warped to frame {other} of the shot it misses by {warped:.4f}, as it '
-                            f'stands by {static:.4f}: pose or disparity is wrong')
-        return warped, static
+        poses = torch.from_numpy(self.structure.poses)
+        source = Frame(
+            image=_to_tensor(window[number].small), pose=poses[number][None],
+            disparity=torch.from_numpy(disparity)[None, None],
+            known=torch.ones(1, 1, *disparity.shape),
+            intrinsics=torch.from_numpy(self.structure.intrinsics)[None].float())
+        # Of the other frame only picture and place count, its disparity isn't known yet.
+        target = source.replace(image=_to_tensor(window[other].small), pose=poses[other][None])
+        land = torch.from_numpy(~window[other].sky)[None, None]
+        errors, = frame_errors(source, target, land)
+        if not errors.photometric <= (1 - _LEAST_GAIN) * errors.static:
+            raise ClipError(
+                f'warped to frame {other} of the shot it misses by {errors.photometric:.4f}, as it '
+                f'stands by {errors.static:.4f}: pose or disparity is wrong')
+        return errors.photometric, errors.static
+
+
+def _to_tensor(picture: np.ndarray) -> torch.Tensor:
+    """``[1, 3, H, W]`` in [0, 1] of uint8 ``[H, W, 3]``."""
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
 
 
 def shrink(picture: np.ndarray, height: int) -> np.ndarray:

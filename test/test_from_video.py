@@ -21,9 +21,11 @@ from infinite_nature_ros.depth_sources import is_ready
 from infinite_nature_ros.recording import VideoWriter
 from infinite_nature_training.bags import ClipError
 from infinite_nature_training.sources.video.alignment import (
+    find_sky_edge,
     fit_disparity,
     level_world,
     near_plane_scale,
+    turn_against_sky,
 )
 from infinite_nature_training.sources.video.decoding import read_frames
 from infinite_nature_training.sources.video.densify import DenseTriangulation
@@ -445,16 +447,33 @@ def test_world_is_level_as_most_skylines_say() -> None:
     downs[3], downs[8] = None, np.array([0, 0.8, 0.6])
     turn, _ = cv2.Rodrigues(np.array([0.4, -0.2, 0.3]))
     tilted = np.concatenate([true[:, :, :3] @ turn, true[:, :, 3:]], axis=2)
-    level, deviation = level_world(tilted, downs)
-    assert level == pytest.approx(true, abs=1e-6)
-    assert deviation == pytest.approx(0, abs=0.05)
-    assert level_world(tilted, [None] * 20)[1] is None
+    assert level_world(tilted, downs) == pytest.approx(true, abs=1e-6)
+    assert level_world(tilted, [None] * 20)[0, :, 3] == pytest.approx(0)
 
 
-def test_path_that_bends_against_the_skyline_is_refused() -> None:
-    downs = [pose[:, 1] for pose in pitched(np.full(20, 0.1))]
-    with pytest.raises(ClipError, match='turns against the skyline'):
-        level_world(pitched(np.linspace(0, 0.9, 20)), downs)
+def sky_under(pitch: float, roll: float) -> np.ndarray:
+    """Sky of a level world, through a camera."""
+    lens = camera.default_intrinsics(90, 160)
+    rays = camera.pixel_rays(lens, 90, 160).flatten(2)
+    down = camera.level_pose(pitch, roll)[:, :, :3].transpose(1, 2) @ rays
+    return (down[0, 1] < 0).reshape(90, 160).numpy()
+
+
+@pytest.mark.parametrize(('pitch', 'roll'), [(0.0, 0.0), (0.15, 0.0), (-0.1, 0.1), (0.1, -0.2)])
+def test_edge_of_the_sky_is_the_horizon_over_a_plain(pitch: float, roll: float) -> None:
+    lens = camera.default_intrinsics(90, 160)[0].double().numpy()
+    edge = find_sky_edge(sky_under(pitch, roll), lens)
+    assert edge == pytest.approx(camera.level_pose(pitch, roll)[0, :, 1].numpy(), abs=0.02)
+    assert find_sky_edge(np.ones((90, 160), bool), lens) is None
+
+
+def test_path_that_bends_against_the_sky_is_refused() -> None:
+    still = [pose[:, 1] for pose in pitched(np.full(40, 0.1))]
+    bent = pitched(np.concatenate([np.linspace(0, 0.7, 12), np.full(28, 0.7)]))
+    with pytest.raises(ClipError, match='where the edge of the sky does not'):
+        turn_against_sky(bent, still)
+    assert turn_against_sky(bent, [pose[:, 1] for pose in bent]) == pytest.approx(0, abs=0.1)
+    assert turn_against_sky(bent, [None] * 40) is None
 
 
 def test_window_has_all_near_frames_and_no_more() -> None:

@@ -21,9 +21,12 @@ _NEAR_POINTS, _NEAR_FRAMES = 5, 10
 MIN_POINTS = 30
 """Frames with fewer tracked points can't be aligned."""
 
-# Skylines of single frames are off by a few degrees; the bent path of a straight flight turns by
-# tens of degrees.
-_MOST_TILTED = 8.0
+# A path is compared with the sky in so many parts. Mountains that come nearer raise its edge by a
+# few degrees; the bent path of a straight flight turns by tens of degrees.
+_PARTS, _MOST_TURNED = 5, 15.0
+
+# The sky's edge isn't in the picture where the sky fills less or more of a column than this.
+_BORDER = 0.02
 
 
 def near_plane_scale(points: list[np.ndarray]) -> float:
@@ -61,36 +64,85 @@ def find_down(image: np.ndarray, sky: np.ndarray, intrinsics: np.ndarray) -> np.
     return camera.level_pose(pitch, skyline.tilt)[0, :, 1].double().numpy()
 
 
-def level_world(poses: np.ndarray,
-                downs: Sequence[np.ndarray | None]) -> tuple[np.ndarray, float | None]:
+def find_sky_edge(sky: np.ndarray, intrinsics: np.ndarray) -> np.ndarray | None:
+    """Direction ``[3]`` of gravity if the sky's lower edge were the horizon.
+
+    Mountains raise the edge, but not suddenly: it tells turns, where ``find_down`` may guess.
+
+    Args:
+        sky: bool ``[H, W]``.
+        intrinsics: ``[4]`` normalised.
+
+    Returns:
+        A unit vector in camera axes; ``None`` where too little of the edge is in the picture.
+    """
+    edge, across = sky.mean(0), (np.arange(sky.shape[1]) + 0.5) / sky.shape[1] - 0.5
+    inside = (edge > _BORDER) & (edge < 1 - _BORDER)
+    if inside.mean() < 0.5:
+        return None
+    edge, across = edge[inside], across[inside]
+    # Median of the slopes between columns half the edge apart (Theil and Sen).
+    half = len(edge) // 2
+    slope = np.median((edge[half:2 * half] - edge[:half]) / (across[half:2 * half] - across[:half]))
+    row = float(np.median(edge - slope * across))
+    tilt = -np.arctan(slope * sky.shape[0] / sky.shape[1])
+    pitch = camera.pitch_of_skyline(row, torch.from_numpy(intrinsics)[None].float())
+    return camera.level_pose(pitch, float(tilt))[0, :, 1].double().numpy()
+
+
+def level_world(poses: np.ndarray, downs: Sequence[np.ndarray | None]) -> np.ndarray:
     """Poses in a level world that starts at the first of them and looks its way.
 
-    A single skyline may be a guess: the median of all frames counts. Skylines know nothing of the
-    points, so they also tell on a path that bends although it fits the points.
+    A single skyline may be a guess: the median of all frames counts.
 
     Args:
         poses: ``[F, 3, 4]`` world to camera.
         downs: direction of gravity in each frame's camera axes, or ``None``.
 
     Returns:
-        Poses ``[F, 3, 4]``, and the median angle in degrees by which the frames' skylines miss
-        the common one; ``None`` if no frame has one.
+        ``[F, 3, 4]``.
+    """
+    seen = _in_world(poses, downs)
+    return _start_at_first(poses, _median(seen) if seen else poses[0, 1, :3])
+
+
+def turn_against_sky(poses: np.ndarray, edges: Sequence[np.ndarray | None]) -> float | None:
+    """Largest angle in degrees by which parts of a path disagree about where the sky is.
+
+    The sky knows nothing of the points, so it tells on a path that bends although it fits them.
+
+    Args:
+        poses: ``[F, 3, 4]`` world to camera.
+        edges: of ``find_sky_edge`` for each frame.
+
+    Returns:
+        The angle; ``None`` where the sky shows in too few parts to compare.
 
     Raises:
-        ClipError: if that angle is so large that the path must be wrong.
+        ClipError: if it is so large that the path must be wrong.
     """
-    seen = np.array([pose[:, :3].T @ down for pose, down in zip(poses, downs, strict=True)
-                     if down is not None])
-    deviation = None
-    down = poses[0, 1, :3]
-    if len(seen):
-        down = np.median(seen, axis=0)
-        down /= np.linalg.norm(down)
-        deviation = float(np.degrees(np.median(np.arccos((seen @ down).clip(-1, 1)))))
-        if deviation > _MOST_TILTED:
-            raise ClipError(f'the path turns against the skyline by {deviation:.0f} degrees in '
-                            'the median frame: it is bent')
-    return _start_at_first(poses, down), deviation
+    parts = [_in_world(poses[part], [edges[number] for number in part])
+             for part in np.array_split(np.arange(len(poses)), _PARTS) if len(part)]
+    downs = np.array([_median(seen) for seen in parts if seen])
+    if len(downs) < 2:
+        return None
+    angle = float(np.degrees(np.arccos((downs @ downs.T).min().clip(-1, 1))))
+    if angle > _MOST_TURNED:
+        raise ClipError(f'the path turns by {angle:.0f} degrees where the edge of the sky does '
+                        'not: it is bent')
+    return angle
+
+
+def _in_world(poses: np.ndarray, downs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """Directions in the world of those that are known in the cameras' axes."""
+    return [pose[:, :3].T @ down for pose, down in zip(poses, downs, strict=True)
+            if down is not None]
+
+
+def _median(directions: Sequence[np.ndarray]) -> np.ndarray:
+    """``[3]`` unit vector in the middle of most of them."""
+    middle = np.median(directions, axis=0)
+    return middle / np.linalg.norm(middle)
 
 
 def _start_at_first(poses: np.ndarray, down: np.ndarray) -> np.ndarray:

@@ -16,7 +16,11 @@ from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.frame import Frame
 from infinite_nature_training.bags import ClipError, encode_jpeg
 from infinite_nature_training.bags.consistency import frame_errors
-from infinite_nature_training.sources.video.alignment import find_down, fit_disparity
+from infinite_nature_training.sources.video.alignment import (
+    find_down,
+    find_sky_edge,
+    fit_disparity,
+)
 from infinite_nature_training.sources.video.decoding import read_frames
 from infinite_nature_training.sources.video.densify import DenseTriangulation
 from infinite_nature_training.sources.video.neighbours import (
@@ -56,7 +60,8 @@ class MadeFrame:
         stamp: nanoseconds.
         jpeg: picture of the wanted height.
         disparity: float16 of the same size, 1 / scene units.
-        down: direction of gravity in camera axes, or ``None`` where no skyline shows.
+        down: direction of gravity in camera axes, of ``find_down``.
+        edge: the same, of ``find_sky_edge``.
         warp_error: photometric error on land of the warp to another frame.
         static_error: the same of the frame as it stands.
         flaw: why the frame failed; '' for a good one.
@@ -67,6 +72,7 @@ class MadeFrame:
     jpeg: bytes = b''
     disparity: np.ndarray | None = None
     down: np.ndarray | None = None
+    edge: np.ndarray | None = None
     warp_error: float = 0.0
     static_error: float = 0.0
     flaw: str = ''
@@ -142,8 +148,9 @@ class FrameMaker:
         size = picture.kept.shape[1::-1]
         kept = cv2.resize(disparity, size, interpolation=cv2.INTER_LINEAR).astype(_STORED)
         down = find_down(picture.small, picture.sky, structure.intrinsics)
-        return MadeFrame(number, picture.stamp, encode_jpeg(picture.kept), kept, down, warp_error,
-                         static_error)
+        edge = find_sky_edge(picture.sky, structure.intrinsics)
+        return MadeFrame(number, picture.stamp, encode_jpeg(picture.kept), kept, down, edge,
+                         warp_error, static_error)
 
     def _first_guess(self, number: int, gap: int, window: dict[int, _Picture]) -> np.ndarray:
         """``[h, w]`` disparity, for a source other than 'dense' up to scale and shift."""

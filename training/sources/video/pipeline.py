@@ -17,7 +17,11 @@ import torch
 from infinite_nature_ros import camera
 from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, ClipWriter
 from infinite_nature_training.conversion import Job
-from infinite_nature_training.sources.video.alignment import level_world, near_plane_scale
+from infinite_nature_training.sources.video.alignment import (
+    level_world,
+    near_plane_scale,
+    turn_against_sky,
+)
 from infinite_nature_training.sources.video.decoding import read_frames, SUFFIXES
 from infinite_nature_training.sources.video.frames import Detector, FrameMaker, MadeFrame
 from infinite_nature_training.sources.video.keyframes import choose_keyframes
@@ -225,12 +229,13 @@ def _why_no_run(made: Sequence[MadeFrame], least: int) -> str:
 def _clip(run: Sequence[MadeFrame], structure: Structure,
           info: ClipInfo) -> tuple[ClipInfo, list[ClipFrame]]:
     """Facts and frames of a bag."""
-    poses, deviation = level_world(np.stack([structure.poses[frame.number] for frame in run]),
-                                   [frame.down for frame in run])
+    poses = np.stack([structure.poses[frame.number] for frame in run])
+    turn = turn_against_sky(poses, [frame.edge for frame in run])
+    poses = level_world(poses, [frame.down for frame in run])
     details = {name: round(float(np.mean([getattr(frame, name) for frame in run])), 5)
                for name in ('warp_error', 'static_error')}
-    if deviation is not None:
-        details['skyline_deviation_degrees'] = round(deviation, 2)
+    if turn is not None:
+        details['turn_against_sky_degrees'] = round(turn, 2)
     intrinsics = torch.from_numpy(structure.intrinsics)[None]
     frames = [ClipFrame(frame.stamp, frame.jpeg, pose[None], intrinsics,
                         frame.disparity.astype(np.float32),

@@ -49,7 +49,7 @@ def measure(video: Path = _KARMA, bag: Path | None = None, gap: int = 6, last: i
         gap: frames from one compared frame to the other.
         last: last frame to compare.
         focal: focal length of the video in pixels, if it is known.
-        pictures: folder for video_trajectory.png and video_disparity.png.
+        pictures: folder for video_trajectory.png and video_disparity.jpg.
     """
     print(describe())
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def measure(video: Path = _KARMA, bag: Path | None = None, gap: int = 6, last: i
     print(table(compare(frames[:last + 1], gap)))
     if pictures is not None:
         draw_trajectory(frames, pictures / 'video_trajectory.png')
-        save_picture(pictures / 'video_disparity.png', disparity_sheet(frames))
+        save_picture(pictures / 'video_disparity.jpg', disparity_sheet(frames))
 
 
 def compare(frames: list[ClipFrame], gap: int) -> dict[str, list[float]]:

@@ -58,8 +58,8 @@ def choose_keyframes(tracks: Tracks, intrinsics: np.ndarray) -> list[int]:
 def _why_none(widest: float) -> str:
     if widest < _STILL:
         return 'nothing moves: a clip needs a camera that flies'
-    return ('the camera hardly changes its place: it turns or zooms without parallax, which shows '
-            'no depth')
+    return ('the camera hardly changes its place: it turns, and without parallax there is no depth '
+            'to see')
 
 
 def parallax(before: np.ndarray, after: np.ndarray, size: tuple[int, int],

@@ -225,6 +225,13 @@ def test_frames_without_points_are_dropped(maker: FrameMaker) -> None:
     assert flaws(bare) == ['no tracked points'] * 2 + ['10 tracked points, 30 are needed'] * 2
 
 
+def test_frames_are_dropped_where_points_do_not_fit_the_pose(maker: FrameMaker) -> None:
+    fits = np.where(np.arange(len(maker.structure)) > 18, 0.3, 0.9)
+    astray = replace(maker, structure=replace(maker.structure, fits=fits))
+    assert flaws(astray) == [''] * 2 + [
+        'only 30% of the tracked points are seen where its pose says'] * 2
+
+
 def test_frames_with_people_are_dropped_if_a_detector_is_given(maker: FrameMaker) -> None:
     def crowd(picture: np.ndarray) -> float:
         assert picture.shape[0] == 120

@@ -44,6 +44,9 @@ _STORED = np.float16
 
 _MOST_PEOPLE = 0.1
 
+# Of the points followed into a frame, waves and what lies on edges go astray, but not half.
+_LEAST_FIT = 0.6
+
 # A frame passes if its warp misses another frame by this share less than standing still does.
 _LEAST_GAIN = 0.1
 
@@ -139,6 +142,8 @@ class FrameMaker:
             raise ClipError(f'people fill {share:.0%} of the picture')
         if not len(points):
             raise ClipError('no tracked points')
+        if (fit := structure.fits[number]) < _LEAST_FIT:
+            raise ClipError(f'only {fit:.0%} of the tracked points are seen where its pose says')
         gap = choose_gap(number, structure.poses, points, structure.intrinsics)
         guess = self._first_guess(number, gap, window)
         scale, shift = fit_disparity(guess, points, structure.intrinsics)

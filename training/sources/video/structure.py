@@ -47,6 +47,7 @@ class Structure:
         first: number of the first frame (within the shot) that has a pose.
         poses: float64 ``[F, 3, 4]`` world to camera, of consecutive frames.
         points: list of F arrays ``[K, 3]``: points seen in each frame, camera axes, z > 0.
+        fits: ``[F]`` share of the points followed into a frame that are seen where its pose says.
         intrinsics: ``[4]`` fx, fy, cx, cy, normalised.
         error: median reprojection error over all frames, in widths of the picture.
     """
@@ -54,6 +55,7 @@ class Structure:
     first: int
     poses: np.ndarray
     points: list[np.ndarray]
+    fits: np.ndarray
     intrinsics: np.ndarray
     error: float
 
@@ -186,7 +188,7 @@ def _place_all_frames(mapped: _Mapped, tracks: Tracks, intrinsics: np.ndarray) -
     """Pose of each frame from the first placed keyframe to the last, by the points it sees."""
     lens = _colmap_camera(tracks.size, intrinsics)
     options = pycolmap.AbsolutePoseRefinementOptions(print_summary=False)
-    poses, points, errors = [], [], []
+    poses, points, fits, errors = [], [], [], []
     for frame in range(mapped.frames[0], mapped.frames[-1] + 1):
         numbers, xy = tracks.of(frame)
         known = np.array([number in mapped.points for number in numbers.tolist()], bool)
@@ -201,9 +203,11 @@ def _place_all_frames(mapped: _Mapped, tracks: Tracks, intrinsics: np.ndarray) -
             pose = refined['cam_from_world'].matrix() if refined is not None else pose
         seen_from, error = _project(space, xy, pose, lens)
         poses.append(pose)
-        points.append(seen_from[error < _SEEN_ERROR * lens.width])
+        seen = error < _SEEN_ERROR * lens.width
+        points.append(seen_from[seen])
+        fits.append(seen.mean() if len(seen) else 0.0)
         errors.append(error)
-    return Structure(mapped.frames[0], np.stack(poses), points, intrinsics,
+    return Structure(mapped.frames[0], np.stack(poses), points, np.array(fits), intrinsics,
                      float(np.median(np.concatenate(errors))) / lens.width)
 
 

@@ -481,6 +481,9 @@ def test_path_that_bends_against_the_sky_is_refused() -> None:
         turn_against_sky(bent, still)
     assert turn_against_sky(bent, [pose[:, 1] for pose in bent]) == pytest.approx(0, abs=0.1)
     assert turn_against_sky(bent, [None] * 40) is None
+    # A sky that jumps by itself tells nothing about the path.
+    jumping = still[:20] + [pose[:, 1] for pose in pitched(np.full(20, 0.6))]
+    assert turn_against_sky(pitched(np.full(40, 0.1)), jumping) == pytest.approx(0, abs=0.1)
 
 
 def test_window_has_all_near_frames_and_no_more() -> None:

@@ -21,9 +21,9 @@ _NEAR_POINTS, _NEAR_FRAMES = 5, 10
 MIN_POINTS = 30
 """Frames with fewer tracked points can't be aligned."""
 
-# A path is compared with the sky in so many parts. Mountains that come nearer raise its edge by a
-# few degrees; the bent path of a straight flight turns by tens of degrees.
-_PARTS, _MOST_TURNED = 5, 15.0
+# A path is compared with the sky in so many parts, where the sky's edge is steadier than this
+# (degrees). The bent path of a straight flight turns by tens of degrees.
+_PARTS, _STEADY, _MOST_TURNED = 5, 8.0, 15.0
 
 # The sky's edge isn't in the picture where the sky fills less or more of a column than this.
 _BORDER = 0.02
@@ -107,7 +107,7 @@ def level_world(poses: np.ndarray, downs: Sequence[np.ndarray | None]) -> np.nda
 
 
 def turn_against_sky(poses: np.ndarray, edges: Sequence[np.ndarray | None]) -> float | None:
-    """Largest angle in degrees by which parts of a path disagree about where the sky is.
+    """Largest angle in degrees by which a path turns while the sky's edge in the picture doesn't.
 
     The sky knows nothing of the points, so it tells on a path that bends although it fits them.
 
@@ -116,21 +116,31 @@ def turn_against_sky(poses: np.ndarray, edges: Sequence[np.ndarray | None]) -> f
         edges: of ``find_sky_edge`` for each frame.
 
     Returns:
-        The angle; ``None`` where the sky shows in too few parts to compare.
+        The angle; ``None`` where the sky shows in too few parts of the path to compare.
 
     Raises:
         ClipError: if it is so large that the path must be wrong.
     """
-    parts = [_in_world(poses[part], [edges[number] for number in part])
-             for part in np.array_split(np.arange(len(poses)), _PARTS) if len(part)]
-    downs = np.array([_median(seen) for seen in parts if seen])
-    if len(downs) < 2:
+    parts = [[number for number in part if edges[number] is not None]
+             for part in np.array_split(np.arange(len(poses)), _PARTS)]
+    parts = [part for part in parts if part]
+    if len(parts) < 2:
         return None
-    angle = float(np.degrees(np.arccos((downs @ downs.T).min().clip(-1, 1))))
+    seen = [[edges[number] for number in part] for part in parts]
+    in_camera = _angles([_median(directions) for directions in seen])
+    in_world = _angles([_median(_in_world(poses[part], directions))
+                        for part, directions in zip(parts, seen, strict=True)])
+    # Where the edge jumps in the picture, land was taken for sky for a while, or the camera turned.
+    angle = float(in_world[in_camera < _STEADY].max())
     if angle > _MOST_TURNED:
         raise ClipError(f'the path turns by {angle:.0f} degrees where the edge of the sky does '
                         'not: it is bent')
     return angle
+
+
+def _angles(directions: Sequence[np.ndarray]) -> np.ndarray:
+    """``[N, N]`` degrees between unit vectors."""
+    return np.degrees(np.arccos((np.array(directions) @ np.transpose(directions)).clip(-1, 1)))
 
 
 def _in_world(poses: np.ndarray, downs: Sequence[np.ndarray | None]) -> list[np.ndarray]:

@@ -23,7 +23,12 @@ from infinite_nature_training.sources.video.alignment import (
     turn_against_sky,
 )
 from infinite_nature_training.sources.video.decoding import read_frames, SUFFIXES
-from infinite_nature_training.sources.video.frames import Detector, FrameMaker, MadeFrame
+from infinite_nature_training.sources.video.frames import (
+    DENSE,
+    Detector,
+    FrameMaker,
+    MadeFrame,
+)
 from infinite_nature_training.sources.video.keyframes import choose_keyframes
 from infinite_nature_training.sources.video.shots import find_shots, Shot
 from infinite_nature_training.sources.video.structure import recover_structure, Structure
@@ -63,7 +68,7 @@ class VideoOptions:
     stride: int = 1
     min_frames: int = 30
     max_frames: int = 600
-    disparity: str = 'dense'
+    disparity: str = DENSE
     detector: str = ''
     licence: str = ''
     split: str = ''
@@ -252,7 +257,7 @@ def _write(folder: Path, info: ClipInfo, frames: Sequence[ClipFrame]) -> None:
 
 
 def _method(options: VideoOptions) -> str:
-    guess = ('optical flow triangulated with the poses' if options.disparity == 'dense'
+    guess = ('optical flow triangulated with the poses' if options.disparity == DENSE
              else options.disparity)
     return ('points followed on land, COLMAP global mapping, '
             f'disparity: {guess}, scale and shift fitted to the points of each frame')

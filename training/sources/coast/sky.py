@@ -14,7 +14,7 @@ from infinite_nature_training.sources.coast.noise import (
 from infinite_nature_training.sources.coast.place import Place
 
 # Slices through the layer of clouds, and the layer's thickness over its height.
-_SLICES = wp.constant(7)
+_SLICES = wp.constant(11)
 _THICKNESS = wp.constant(0.34)
 
 # How much more the air takes from blue light than from red.
@@ -84,14 +84,14 @@ def clouds(d: wp.vec3, behind: wp.vec3, pixel: float, drift: float, place: Place
     passed = float(1.0)
     light = wp.vec3(0.0, 0.0, 0.0)
     ambient = 0.55 * place.zenith + 0.45 * place.horizon
-    sun = place.sunlight * (0.30 * (1.0 - 0.6 * place.overcast))
+    sun = place.sunlight * (0.40 * (1.0 - 0.6 * place.overcast))
     for k in range(_SLICES):
         level = (float(k) + 0.5) / float(_SLICES)
         q = base * (1.0 + spread * level)
         density = (_billows(q, footprint, 7, place.seed + 211) + cover - threshold
                    - 0.55 * level * level)
         if density > 0.0:
-            thick = wp.min(density * 4.5, 1.0)
+            thick = wp.min(density * 3.2, 1.0)
             lit = _cloud_light(q, level, footprint, place, threshold - cover)
             colour = ambient * (0.62 + 0.5 * level) + sun * lit
             light += colour * (passed * thick)

@@ -37,6 +37,12 @@ class Overview:
     heights: np.ndarray
     cell: float
 
+    @property
+    def steepness(self) -> float:
+        """Slope that next to no land is steeper than."""
+        slope = np.hypot(*np.gradient(self.heights, self.cell))
+        return float(np.percentile(slope[self.heights > 0], 99.5))
+
     def at(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Heights of the nearest cells; the map's edge goes on outside."""
         size = len(self.heights)

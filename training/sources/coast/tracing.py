@@ -7,7 +7,12 @@ import warp as wp
 from infinite_nature_ros import camera
 from infinite_nature_training.sources.coast.clipmap import CELL, level_at, sample, sample_cover
 from infinite_nature_training.sources.coast.land import shade_land, Spot
-from infinite_nature_training.sources.coast.noise import hash_cell, high_half, low_half
+from infinite_nature_training.sources.coast.noise import (
+    hash_cell,
+    high_half,
+    low_half,
+    MODULE_OPTIONS,
+)
 from infinite_nature_training.sources.coast.place import Place
 from infinite_nature_training.sources.coast.sky import (
     clear_sky,
@@ -18,18 +23,20 @@ from infinite_nature_training.sources.coast.sky import (
 )
 from infinite_nature_training.sources.coast.water import ripple, shade_water
 
-wp.set_module_options({'enable_backward': False})
+wp.set_module_options(MODULE_OPTIONS)
 
 _FARTHEST = wp.constant(170.0)
 _NEAREST = wp.constant(0.05)
 _MIN_DISPARITY = wp.constant(camera.MIN_DISPARITY)
 _MAX_DISPARITY = wp.constant(camera.MAX_DISPARITY)
-_STEPS = wp.constant(220)
+_STEPS = wp.constant(300)
+
+# Slope of the sides of trees and rocks that a ray reckons with.
+_UPRIGHT = wp.constant(3.0)
 
 BLOCK = wp.constant(4)
 """Side of the blocks of pixels that are approached together."""
 
-_SLOPE = wp.constant(1.1)
 
 # Where the further rays of a pixel at an edge go, from its centre.
 _OFFSETS = wp.constant(wp.types.matrix(shape=(2, 2), dtype=float)(-0.33, 0.22, 0.33, -0.22))
@@ -47,14 +54,19 @@ class Shot:
     focal: wp.vec2
     centre: wp.vec2
     ceiling: float
+    steepness: float
+    upright: float
     time: float
 
 
 @wp.func
-def _step(above: float, d: wp.vec3, t: float):
-    """How far a ray may go on that is so high above the land, by the slopes there are."""
+def _step(above: float, d: wp.vec3, t: float, shot: Shot):
+    """How far a ray may go on that is so high above the land."""
     flat = wp.sqrt(d[0] * d[0] + d[2] * d[2])
-    return wp.max(0.9 * above / (_SLOPE * flat - wp.min(d[1], 0.0)), 0.0035 * t)
+    sinking = -wp.min(d[1], 0.0)
+    # The land has a greatest slope, but for what is low: trees and rocks stand upright.
+    over = (above - shot.upright) / (shot.steepness * flat + sinking)
+    return wp.max(wp.max(over, above / (_UPRIGHT * flat + sinking)), 0.0035 * t)
 
 
 @wp.func
@@ -68,9 +80,10 @@ def _end(o: wp.vec3, d: wp.vec3, ceiling: float):
 
 
 @wp.func
-def _trace(o: wp.vec3, d: wp.vec3, start: float, ceiling: float, heights: wp.array3d(dtype=float)):
+def _trace(shot: Shot, d: wp.vec3, start: float, heights: wp.array3d(dtype=float)):
     """How far along a direction from the eye the land or sea begins; -1 for the sky."""
-    end = _end(o, d, ceiling)
+    o = shot.eye
+    end = _end(o, d, shot.ceiling)
     t = float(start)
     before = t
     for _count in range(_STEPS):
@@ -80,7 +93,7 @@ def _trace(o: wp.vec3, d: wp.vec3, start: float, ceiling: float, heights: wp.arr
         if above <= 0.0:
             return _bisect(o, d, before, t, heights)
         before = t
-        t += _step(above, d, t)
+        t += _step(above, d, t, shot)
     if d[1] < -1.0e-6 and -o[1] / d[1] < _FARTHEST:
         t = -o[1] / d[1]
         if sample(heights, o[0] + d[0] * t, o[2] + d[2] * t, o) > 0.0:
@@ -95,7 +108,7 @@ def _bisect(o: wp.vec3, d: wp.vec3, outside: float, inside: float,
     """Where between two distances the surface lies."""
     a = outside
     b = inside
-    for _step in range(6):
+    for _count in range(6):
         t = 0.5 * (a + b)
         if o[1] + d[1] * t > sample(heights, o[0] + d[0] * t, o[2] + d[2] * t, o):
             a = t
@@ -110,32 +123,35 @@ def _shadow(o: wp.vec3, eye: wp.vec3, sun: wp.vec3, ceiling: float, start: float
     """Share of the sun's disc, softened, that the land leaves free."""
     free = float(1.0)
     t = float(start)
-    for _step in range(40):
+    for _count in range(32):
         y = o[1] + sun[1] * t
         if y > ceiling or free <= 0.0 or t > 60.0:
             break
         above = y - sample(heights, o[0] + sun[0] * t, o[2] + sun[2] * t, eye)
-        free = wp.min(free, 0.5 + 22.0 * above / t)
-        t += wp.clamp(0.7 * above, 0.06 * t + 0.5 * start, 0.5 * t + start)
+        free = wp.min(free, 0.5 + 22.0 * above / (t + 4.0 * start))
+        t += wp.clamp(0.7 * above, 0.09 * t + 0.6 * start, 0.5 * t + start)
     return wp.smoothstep(0.0, 1.0, wp.max(free, 0.0))
 
 
 @wp.func
 def _mirror(o: wp.vec3, d: wp.vec3, eye: wp.vec3, ceiling: float, place: Place,
             heights: wp.array3d(dtype=float)):
-    """Colour of the land that still water would show in a direction, and 1 if there is any."""
+    """Colour of the land that still water would show in a direction, and how much of it."""
     t = float(0.15)
-    for _step in range(22):
+    share = float(0.0)
+    for _count in range(24):
         y = o[1] + d[1] * t
-        if y > ceiling:
+        if y > ceiling or share >= 1.0:
             break
-        if y < sample(heights, o[0] + d[0] * t, o[2] + d[2] * t, eye):
-            ground = 0.4 * (place.leaf + place.grass) + 0.25 * place.rock
-            light = place.sunlight * (0.35 * place.sun[1]) + 0.6 * place.zenith
-            c = through_air(wp.cw_mul(ground, light), o, d, t, place)
-            return wp.vec4(c[0], c[1], c[2], 1.0)
-        t *= 1.27
-    return wp.vec4(0.0, 0.0, 0.0, 0.0)
+        above = y - sample(heights, o[0] + d[0] * t, o[2] + d[2] * t, eye)
+        share = wp.max(share, wp.smoothstep(-0.025, 0.015, -above / t))
+        t *= 1.25
+    if share <= 0.0:
+        return wp.vec4(0.0, 0.0, 0.0, 0.0)
+    ground = 0.4 * (place.leaf + place.grass) + 0.25 * place.rock
+    light = place.sunlight * (0.35 * place.sun[1]) + 0.6 * place.zenith
+    c = through_air(wp.cw_mul(ground, light), o, d, t, place)
+    return wp.vec4(c[0], c[1], c[2], share)
 
 
 @wp.func
@@ -158,7 +174,7 @@ def _land(hit: wp.vec3, d: wp.vec3, shot: Shot, place: Place, footprint: float,
     spot.gully = cover[1]
     spot.tree = cover[2]
     spot.footprint = footprint
-    start = hit + normal * (0.6 * e)
+    start = hit + normal * (0.9 * e)
     sun = float(0.0)
     if wp.dot(normal, place.sun) > -0.3:
         sun = _shadow(start, eye, place.sun, shot.ceiling, e, heights)
@@ -215,7 +231,7 @@ def _look(d: wp.vec3, start: float, pixel: float, shot: Shot, place: Place,
           heights: wp.array3d(dtype=float), covers: wp.array3d(dtype=wp.vec3)):
     """Light along a ray whose third camera component is 1, and the depth (0 for the sky)."""
     o = shot.eye
-    t = _trace(o, d, start, shot.ceiling, heights)
+    t = _trace(shot, d, start, heights)
     length = wp.length(d)
     unit = d / length
     if t < 0.0:
@@ -251,7 +267,7 @@ def approach(shot: Shot, size: wp.vec2, heights: wp.array3d(dtype=float),
     d = _ray(shot, (float(column * BLOCK) + half) / size[0], (float(row * BLOCK) + half) / size[1])
     # Rays of a block, and those that smooth its edges, are within this of its middle, at depth 1.
     spread = 1.42 * (half + 0.5) / (shot.focal[0] * size[0])
-    margin = spread * (1.0 + _SLOPE)
+    margin = spread * (1.0 + shot.steepness)
     o = shot.eye
     t = float(_NEAREST)
     if o[1] > shot.ceiling:
@@ -261,7 +277,7 @@ def approach(shot: Shot, size: wp.vec2, heights: wp.array3d(dtype=float),
         above -= wp.max(sample(heights, o[0] + d[0] * t, o[2] + d[2] * t, o), 0.0)
         if above <= 0.0 or t > _FARTHEST:
             break
-        t += wp.min(_step(above, d, t), above / margin)
+        t += wp.min(_step(above, d, t, shot), above / margin)
     starts[row, column] = 0.99 * t
 
 
@@ -288,11 +304,11 @@ def _differs(light: wp.array2d(dtype=wp.vec3), depth: wp.array2d(dtype=float), r
     x = wp.clamp(other_column, 0, light.shape[1] - 1)
     here = depth[row, column]
     there = depth[y, x]
-    if wp.abs(here - there) > 0.12 * wp.min(here, there):
+    if wp.abs(here - there) > 0.2 * wp.min(here, there):
         return True
     a = light[row, column]
     b = light[y, x]
-    return wp.abs(a[1] - b[1]) > 0.4 * (a[1] + b[1]) + 0.02
+    return wp.abs(a[1] - b[1]) > 0.5 * (a[1] + b[1]) + 0.02
 
 
 @wp.kernel

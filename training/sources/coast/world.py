@@ -27,6 +27,9 @@ _METER = (40, 64)
 # Exposure for a view of average brightness in the light of day.
 _LIGHT_EXPOSURE = 0.8
 
+# Slopes that rays reckon with: small rocks are steeper, and too low to be leapt over.
+_SLOPES = (1.2, 2.6)
+
 # How bright the first view becomes on average, 0 to 1.
 _BRIGHTNESS = (0.42, 0.53)
 
@@ -54,7 +57,9 @@ class CoastWorld:
         self.device = torch.device(device)
         self._map = Clipmap(place, str(self.device))
         intrinsics = camera.default_intrinsics(*_METER)
-        self.start = find_start(self._map.overview(), intrinsics, seed)
+        overview = self._map.overview()
+        self._steepness = min(max(overview.steepness, _SLOPES[0]), _SLOPES[1])
+        self.start = find_start(overview, intrinsics, seed)
         brightness = np.random.default_rng((seed, 2)).uniform(*_BRIGHTNESS)
         self._map.set_exposure(self._measure(intrinsics, brightness))
 
@@ -117,7 +122,8 @@ class CoastWorld:
         shot.eye = wp.vec3(x, -y, z)
         shot.to_world = wp.mat33(*to_world.flatten().tolist())
         shot.focal, shot.centre = wp.vec2(fx, fy), wp.vec2(cx, cy)
-        shot.ceiling, shot.time = self._map.ceiling, time
+        shot.ceiling, shot.upright = self._map.ceiling, self._map.upright
+        shot.steepness, shot.time = self._steepness, time
         return shot
 
     def _expose(self, shot: Shot, height: int, width: int) -> tuple[wp.array, wp.array]:

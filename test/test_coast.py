@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from spectra import spectral_slope
 import torch
 
 from infinite_nature_ros import camera, Frame
@@ -103,18 +104,6 @@ def test_a_picture_is_no_test_card(flight: list[Frame]) -> None:
         # Texture down to the pixel: no two neighbouring rows or columns are alike.
         for axis in (0, 1):
             assert np.abs(np.diff(picture.astype(int), axis=axis)).mean((1 - axis, 2)).min() > 0.2
-
-
-def spectral_slope(grey: np.ndarray) -> float:
-    """Exponent that the power of a picture falls with along frequency."""
-    height, width = grey.shape
-    window = np.outer(np.hanning(height), np.hanning(width))
-    power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
-    edges = np.geomspace(0.03, 0.5, 10)
-    bands = [power[(frequency >= low) & (frequency < high)].mean()
-             for low, high in zip(edges, edges[1:], strict=False)]
-    return float(np.polyfit(np.log(np.sqrt(edges[1:] * edges[:-1])), np.log(bands), 1)[0])
 
 
 def test_a_view_does_not_depend_on_the_way_there(world: CoastWorld, flight: list[Frame]) -> None:

@@ -29,7 +29,7 @@ CELL = wp.constant(1.0 / 64.0)
 
 # A level serves places up to this share of its half side, and is mixed with the next before.
 _REACH = wp.constant(0.85 * 256.0 / 64.0)
-_MIX = wp.constant(0.6)
+_MIX = wp.constant(0.82)
 
 _NOWHERE = -(1 << 28)
 

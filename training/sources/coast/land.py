@@ -114,31 +114,58 @@ def _canopy(spot: Spot, fine: float, broad: float, place: Place):
 
 
 @wp.func
-def albedo(spot: Spot, place: Place):
-    """Colour of the ground, and how much of it is leaves (fourth component)."""
-    s = place.seed
-    broad = fractal(spot.p, 6.0, 4, 0.55, spot.footprint, s + 331)
-    fine = _fine_texture(spot, s + 337)
-    steep = wp.sqrt(wp.max(1.0 - spot.normal[1] * spot.normal[1], 0.0)) / spot.normal[1]
+def _rockiness(spot: Spot, fine: float, broad: float, steep: float, place: Place):
+    """Share of rock in a ground without sand: what is steep, and what is high."""
     bare = wp.smoothstep(0.62, 1.0, steep + 0.28 * fine + 0.22 * broad + 0.12 * spot.gully
                          - 0.35 * place.moisture)
     high = wp.smoothstep(0.7, 1.5, spot.height / place.tree_line + 0.3 * broad + 0.15 * fine)
-    colour = wp.lerp(_meadow(spot, fine, broad, place), _rock(spot, fine, broad, place),
-                     wp.max(bare, 0.8 * high))
+    return wp.max(bare, 0.8 * high)
+
+
+@wp.func
+def _sandiness(spot: Spot, fine: float, broad: float, steep: float, place: Place):
+    """Share of sand: beaches and dunes, where they aren't steep."""
     beach = 1.0 - wp.smoothstep(0.13, 0.24, spot.height + 0.10 * broad + 0.05 * fine)
     dune = place.dunes * 0.75 * (1.0 - wp.smoothstep(0.35, 1.1, spot.height + 0.5 * broad))
-    sandy = wp.max(beach, wp.min(dune, 1.0)) * (1.0 - wp.smoothstep(0.45, 0.8, steep + 0.2 * fine))
-    colour = wp.lerp(colour, _sand(spot, fine, broad, place), sandy)
-    leaves = wp.smoothstep(0.006, 0.02, spot.crown)
-    if leaves > 0.0:
-        colour = wp.lerp(colour, _canopy(spot, fine, broad, place), leaves)
+    # Rock shows through what is steep, but dunes are sand all through.
+    firm = 0.45 + 0.6 * place.dunes
+    return (wp.max(beach, wp.min(dune, 1.0))
+            * (1.0 - wp.smoothstep(0.0, 0.4, steep + 0.2 * fine - firm)))
+
+
+@wp.func
+def _snowiness(spot: Spot, fine: float, broad: float, steep: float, leaves: float, place: Place):
+    """Share of snow: above its line, not on what is steep, half of it off the trees."""
     line = place.snow_line + 0.35 * broad * wp.min(wp.abs(place.snow_line), 2.0) + 0.3 * fine
     snow = wp.smoothstep(-0.25, 0.25, spot.height - line - 0.35 * spot.gully)
     snow *= 1.0 - wp.smoothstep(0.5, 0.9, steep + 0.5 * fine + 0.25 * broad)
     snow *= 1.0 - 0.62 * leaves * (0.6 + fine)
-    snow *= wp.smoothstep(0.015, 0.06, spot.height + 0.03 * broad)
-    colour = wp.lerp(colour, wp.vec3(0.66, 0.68, 0.71) * (1.0 + 0.09 * fine + 0.06 * broad),
-                     wp.clamp(snow, 0.0, 1.0))
+    return wp.clamp(snow * wp.smoothstep(0.015, 0.06, spot.height + 0.03 * broad), 0.0, 1.0)
+
+
+@wp.func
+def albedo(spot: Spot, place: Place):
+    """Colour of the ground, and how much of it is leaves (fourth component)."""
+    broad = fractal(spot.p, 6.0, 4, 0.55, spot.footprint, place.seed + 331)
+    fine = _fine_texture(spot, place.seed + 337)
+    steep = wp.sqrt(wp.max(1.0 - spot.normal[1] * spot.normal[1], 0.0)) / spot.normal[1]
+    colour = wp.vec3(0.0, 0.0, 0.0)
+    leaves = wp.smoothstep(0.006, 0.02, spot.crown)
+    # What is covered altogether isn't computed.
+    if leaves < 1.0:
+        rock = _rockiness(spot, fine, broad, steep, place)
+        sand = _sandiness(spot, fine, broad, steep, place)
+        if sand < 1.0 and rock < 1.0:
+            colour = _meadow(spot, fine, broad, place)
+        if sand < 1.0 and rock > 0.0:
+            colour = wp.lerp(colour, _rock(spot, fine, broad, place), rock)
+        if sand > 0.0:
+            colour = wp.lerp(colour, _sand(spot, fine, broad, place), sand)
+    if leaves > 0.0:
+        colour = wp.lerp(colour, _canopy(spot, fine, broad, place), leaves)
+    snow = _snowiness(spot, fine, broad, steep, leaves, place)
+    white = wp.vec3(0.66, 0.68, 0.71) * (1.0 + 0.09 * fine + 0.06 * broad)
+    colour = wp.lerp(colour, white, snow)
     return wp.vec4(colour[0], colour[1], colour[2], leaves * (1.0 - snow))
 
 

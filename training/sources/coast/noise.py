@@ -13,7 +13,8 @@ wp.init()
 MODULE_OPTIONS = {
     'enable_backward': False,
     # A quarter faster, and next to nothing of it is seen: no result hangs on the last bit.
-    'cpu_compiler_flags': '-march=native -mreassociate -freciprocal-math -fno-signed-zeros -fapprox-func',
+    'cpu_compiler_flags': '-march=native -mreassociate -freciprocal-math '
+                          '-fno-signed-zeros -fapprox-func',
 }
 """Options of Warp modules with kernels that draw a coast."""
 

@@ -98,7 +98,7 @@ def _stacks(p: wp.vec2, c: float, place: Place, cell: float):
     near = wp.smoothstep(-0.09, -0.01, c) * (1.0 - wp.smoothstep(0.01, 0.04, c))
     if near <= 0.0:
         return 0.0
-    return 1.6 * near * wp.max(ridges(p, 1.1, 3, 0.5, cell, place.seed + 71) - 0.45, 0.0)
+    return 1.1 * near * wp.max(ridges(p, 1.1, 3, 0.5, cell, place.seed + 71) - 0.45, 0.0)
 
 
 @wp.func
@@ -233,9 +233,10 @@ def surface(p: wp.vec2, ground: float, gradient: wp.vec2, place: Place, cell: fl
     height = float(ground)
     if dry > 0.0:
         furrow = _eroded(p, slope, 2.6, cell, s + 127)
-        height += place.erosion * dry * 0.55 * wp.min(steep, 1.2) * (furrow[0] - 0.1)
-        slope = slope + wp.vec2(furrow[1], furrow[2]) * (0.55 * place.erosion * dry
-                                                        * wp.min(steep, 1.2))
+        # Water had less to cut into where the land is low.
+        deep = place.erosion * dry * wp.min(0.55 * wp.min(steep, 1.2), 0.16 * ground)
+        height += deep * (furrow[0] - 0.1)
+        slope = slope + wp.vec2(furrow[1], furrow[2]) * deep
         steep = wp.length(slope)
     if place.terraces > 0.0:
         layer = 0.42 + 0.1 * noise(p / 9.0, s + 131)
@@ -245,9 +246,9 @@ def surface(p: wp.vec2, ground: float, gradient: wp.vec2, place: Place, cell: fl
         height += place.terraces * wp.smoothstep(0.3, 0.9, height) * stepped
     rubble = fractal(p, 0.9, 6, 0.6, cell, s + 139)
     height += place.roughness * 0.014 * dry * rubble
-    crags = wp.smoothstep(0.5, 1.2, steep) * wp.smoothstep(0.0, 0.15, ground)
+    crags = wp.smoothstep(0.5, 1.2, wp.length(gradient)) * wp.smoothstep(0.0, 0.15, ground)
     if crags > 0.0:
-        height += place.roughness * 0.3 * crags * (ridges(p, 1.1, 5, 0.6, cell, s + 149) - 0.35)
+        height += place.roughness * 0.13 * crags * (ridges(p, 1.1, 5, 0.6, cell, s + 149) - 0.35)
     density = float(0.0)
     if place.trees > 0.0 and dry > 0.0:
         density = tree_density(p, height, steep, place, cell)

@@ -32,7 +32,7 @@ _MAX_DISPARITY = wp.constant(camera.MAX_DISPARITY)
 _STEPS = wp.constant(300)
 
 # Slope of the sides of trees and rocks that a ray reckons with.
-_UPRIGHT = wp.constant(3.0)
+_UPRIGHT = wp.constant(2.0)
 
 BLOCK = wp.constant(4)
 """Side of the blocks of pixels that are approached together."""
@@ -66,7 +66,7 @@ def _step(above: float, d: wp.vec3, t: float, shot: Shot):
     sinking = -wp.min(d[1], 0.0)
     # The land has a greatest slope, but for what is low: trees and rocks stand upright.
     over = (above - shot.upright) / (shot.steepness * flat + sinking)
-    return wp.max(wp.max(over, above / (_UPRIGHT * flat + sinking)), 0.0035 * t)
+    return wp.max(wp.max(over, above / (_UPRIGHT * flat + sinking)), 0.005 * t)
 
 
 @wp.func
@@ -304,11 +304,11 @@ def _differs(light: wp.array2d(dtype=wp.vec3), depth: wp.array2d(dtype=float), r
     x = wp.clamp(other_column, 0, light.shape[1] - 1)
     here = depth[row, column]
     there = depth[y, x]
-    if wp.abs(here - there) > 0.2 * wp.min(here, there):
+    if wp.abs(here - there) > 0.25 * wp.min(here, there):
         return True
     a = light[row, column]
     b = light[y, x]
-    return wp.abs(a[1] - b[1]) > 0.5 * (a[1] + b[1]) + 0.02
+    return wp.abs(a[1] - b[1]) > 0.6 * (a[1] + b[1]) + 0.02
 
 
 @wp.kernel

@@ -107,8 +107,10 @@ def foam(water: Water, place: Place):
                          + 0.9 * place.surf - 0.55)
     lines = breaker * zone * part * wp.smoothstep(-0.55, 0.35, lace + 0.6 * breaker - 0.2)
     wash = 0.55 * zone * place.surf * wp.smoothstep(0.15, 0.6, lace + 0.5 * stir)
-    strong = place.surf * 0.7 + 0.3
-    near = strong * wp.max(edge, wp.max(lines, wash))
+    # Far off, of all this a pale seam is left.
+    fine = resolved(0.20, water.footprint)
+    drawn = wp.max(edge, wp.max(lines, wash))
+    near = (place.surf * 0.7 + 0.3) * wp.lerp(0.35 * edge + 0.06 * zone, drawn, fine)
     return wp.clamp(near + _white_caps(water, broad, place), 0.0, 1.0)
 
 

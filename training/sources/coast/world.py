@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -57,11 +60,12 @@ class CoastWorld:
         self.device = torch.device(device)
         self._map = Clipmap(place, str(self.device))
         intrinsics = camera.default_intrinsics(*_METER)
-        overview = self._map.overview()
-        self._steepness = min(max(overview.steepness, _SLOPES[0]), _SLOPES[1])
-        self.start = find_start(overview, intrinsics, seed)
         brightness = np.random.default_rng((seed, 2)).uniform(*_BRIGHTNESS)
-        self._map.set_exposure(self._measure(intrinsics, brightness))
+        with self._stream():
+            overview = self._map.overview()
+            self._steepness = min(max(overview.steepness, _SLOPES[0]), _SLOPES[1])
+            self.start = find_start(overview, intrinsics, seed)
+            self._map.set_exposure(self._measure(intrinsics, brightness))
 
     @torch.no_grad()
     def look(self, pose: Tensor, intrinsics: Tensor, height: int, width: int,
@@ -88,10 +92,12 @@ class CoastWorld:
         image = torch.empty(len(pose), 3, height, width, device=self.device)
         disparity = torch.empty(len(pose), 1, height, width, device=self.device)
         sky = torch.empty_like(disparity)
-        for world in range(len(pose)):
-            shot = self._shot(pose[world], intrinsics[world], time)
-            light, depth = self._expose(shot, height, width)
-            self._develop(shot, light, depth, image[world], disparity[world, 0], sky[world, 0])
+        with self._stream():
+            for number in range(len(pose)):
+                shot = self._shot(pose[number], intrinsics[number], time)
+                light, depth = self._expose(shot, height, width)
+                self._develop(shot, light, depth, image[number], disparity[number, 0],
+                              sky[number, 0])
         return Frame(image, disparity, torch.ones_like(disparity), pose.to(self.device),
                      intrinsics.to(self.device), sky)
 
@@ -108,8 +114,18 @@ class CoastWorld:
             pose: ``[B, 3, 4]`` world to camera.
         """
         places = camera.position(camera.check_pose(pose)).cpu()
-        ground = torch.tensor([self._map.ground(x, z) for x, _, z in places.tolist()])
+        with self._stream():
+            ground = torch.tensor([self._map.ground(x, z) for x, _, z in places.tolist()])
         return -places[:, 1] - ground.clamp(min=0)
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        """Launch in torch's current stream under CUDA, where its tensors come and go."""
+        if self.device.type != 'cuda':
+            yield
+            return
+        with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(self.device))):
+            yield
 
     def _shot(self, pose: Tensor, intrinsics: Tensor, time: float) -> Shot:
         """Camera as the kernels take it; the grids move along."""
@@ -148,8 +164,6 @@ class CoastWorld:
         wp.launch(develop, dim=light.shape, device=self._map.device, inputs=[
             shot, self._map.place, light, depth, wp.from_torch(image), wp.from_torch(disparity),
             wp.from_torch(sky)])
-        if self.device.type == 'cuda':
-            wp.synchronize_device(self._map.device)
 
     def _measure(self, intrinsics: Tensor, brightness: float) -> float:
         """Exposure half way from the light's own to what makes the first view that bright.

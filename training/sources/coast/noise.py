@@ -213,29 +213,3 @@ def ridges(p: wp.vec2, wavelength: float, octaves: int, gain: float, footprint: 
         length /= LACUNARITY
         weight *= gain
     return total / norm
-
-
-@wp.func
-def cells(p: wp.vec2, seed: int):
-    """Cell noise (Worley 1996): distances to the nearest two points, and the nearest's number.
-
-    Returns (first, second, random in [0, 1)).
-    """
-    ix = int(wp.floor(p[0]))
-    iz = int(wp.floor(p[1]))
-    first = float(8.0)
-    second = float(8.0)
-    number = float(0.0)
-    for dz in range(-1, 2):
-        for dx in range(-1, 2):
-            bits = hash_cell(ix + dx, iz + dz, seed)
-            x = float(ix + dx) + low_half(bits) - p[0]
-            z = float(iz + dz) + high_half(bits) - p[1]
-            distance = x * x + z * z
-            if distance < first:
-                second = first
-                first = distance
-                number = low_half(bits * wp.uint32(1640531527))
-            elif distance < second:
-                second = distance
-    return wp.vec3(wp.sqrt(first), wp.sqrt(second), number)

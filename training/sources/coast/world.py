@@ -13,16 +13,11 @@ import warp as wp
 from infinite_nature_ros import camera
 from infinite_nature_ros.frame import Frame
 from infinite_nature_training.sources.coast.clipmap import Clipmap
+from infinite_nature_training.sources.coast.film import develop
 from infinite_nature_training.sources.coast.place import draw_place
+from infinite_nature_training.sources.coast.rays import approach, BLOCK, Shot
 from infinite_nature_training.sources.coast.start import find_start
-from infinite_nature_training.sources.coast.tracing import (
-    approach,
-    BLOCK,
-    develop,
-    expose,
-    Shot,
-    smooth,
-)
+from infinite_nature_training.sources.coast.tracing import expose, smooth
 
 # Size of the picture that the exposure is measured on.
 _METER = (40, 64)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import version
 import logging
 import math
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from infinite_nature_ros import camera
 from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, ClipWriter
@@ -42,6 +44,8 @@ from infinite_nature_training.sources.video.tracking import (
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar('T')
+
 
 @dataclass(frozen=True)
 class VideoOptions:
@@ -60,6 +64,8 @@ class VideoOptions:
             the picture that people fill; frames above 10 % are dropped. '' drops none.
         licence: of the videos.
         split: of the clips.
+        progress: show how far each pass over a shot is: of use for one video at a time. Not part
+            of what a video becomes, hence not of the text that conversions remember.
     """
 
     focal: float | None = None
@@ -72,6 +78,7 @@ class VideoOptions:
     detector: str = ''
     licence: str = ''
     split: str = ''
+    progress: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what can't be."""
@@ -110,6 +117,9 @@ def video_jobs(paths: Sequence[Path], options: VideoOptions) -> list[Job]:
         base = path.parent if path.is_file() else path
         jobs += [Job(file.relative_to(base).with_suffix('').as_posix(), (file, options))
                  for file in files]
+    if len(jobs) == 1:
+        return [replace(jobs[0], arguments=(jobs[0].arguments[0],
+                                            replace(options, progress=True)))]
     return jobs
 
 
@@ -172,14 +182,15 @@ def _convert_shot(path: Path, shot: Shot, options: VideoOptions, detector: Detec
     needed = options.min_frames * options.stride
     if len(shot) < needed:
         raise ClipError(f'a shot of {len(shot)} frames is too short, {needed} are needed')
-    tracks, skies = follow_points(path, shot)
+    tracks, skies = follow_points(path, shot, options.progress)
     intrinsics = _intrinsics(shot, options)
     keyframes = choose_keyframes(tracks, intrinsics)
     structure = recover_structure(tracks, keyframes, intrinsics,
                                   fixed_focal=bool(options.focal or options.fov))
     structure = structure.scaled(near_plane_scale(structure.points))
     maker = FrameMaker(path, shot, structure, skies, options.height, options.disparity, detector)
-    made = list(maker.frames(options.stride))
+    made = list(_shown(maker.frames(options.stride), len(structure) // options.stride,
+                       'disparity', options.progress))
     runs = _good_runs(made, options.min_frames)
     if not runs:
         raise ClipError(_why_no_run(made, options.min_frames))
@@ -188,14 +199,21 @@ def _convert_shot(path: Path, shot: Shot, options: VideoOptions, detector: Detec
     return [_clip(run, structure, info) for run in runs]
 
 
-def follow_points(path: Path, shot: Shot) -> tuple[Tracks, list[np.ndarray]]:
+def follow_points(path: Path, shot: Shot,
+                  progress: bool = False) -> tuple[Tracks, list[np.ndarray]]:
     """Tracks of a shot, and the sky of each of its frames."""
     follower, skies = PointFollower(), []
-    for frame in read_frames(path, shot.first, shot.last):
+    for frame in _shown(read_frames(path, shot.first, shot.last), len(shot), 'points', progress):
         picture = resize_to_width(shot.crop.of(frame.image), WORK_WIDTH)
         skies.append(find_sky(picture))
         follower.add(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), skies[-1])
     return follower.tracks(), skies
+
+
+def _shown(frames: Iterable[T], count: int, name: str, progress: bool) -> Iterator[T]:
+    """Frames, with a bar below that of the conversion."""
+    return iter(tqdm(frames, name, count, unit='frame', leave=False, position=1,
+                     disable=not progress))
 
 
 def _intrinsics(shot: Shot, options: VideoOptions) -> np.ndarray:

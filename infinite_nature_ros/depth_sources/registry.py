@@ -89,6 +89,17 @@ def estimate_disparity(image: Tensor, source: str | Path = 'auto') -> Tensor:
     return disparity.to(image).clamp(MIN_DISPARITY, MAX_DISPARITY)
 
 
+def is_ready(name: str) -> bool:
+    """Tell whether a source is there and works without the network: MiDaS does once it's cached."""
+    if name not in _load_sources():
+        return False
+    try:
+        _preparations.get(name, lambda: None)()
+    except ValueError:
+        return False
+    return True
+
+
 def _load_sources() -> dict[str, Source]:
     for module in _MODULES:
         importlib.import_module(f'{__package__}.{module}')

@@ -31,7 +31,7 @@ RUN case "$VARIANT" in \
 
 # NumPy stays below 2, for which the distribution's OpenCV and cv_bridge are built.
 RUN pip install --no-cache-dir 'numpy<2' 'av>=12' 'mcap>=1.6' 'openexr>=3.3' 'rosbags>=0.11' \
-      'safetensors>=0.4.3' 'transforms3d>=0.4.2' 'tyro>=0.9' 'warp-lang>=1.8'
+      'safetensors>=0.4.3' 'transforms3d>=0.4.2' 'tyro>=0.9' 'warp-lang>=1.19'
 
 WORKDIR /ws
 COPY package.xml src/infinite_nature_ros/package.xml

@@ -54,7 +54,7 @@ setup(
         'tqdm>=4.66',
         'transforms3d>=0.4.2',
         'tyro>=1.0.16',
-        'warp-lang>=1.8',
+        'warp-lang>=1.19',
         *(f'{requirement}; {ON_PYPI}' for requirement in ROS),
     ],
     extras_require={

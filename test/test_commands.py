@@ -135,3 +135,13 @@ def test_info_says_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(torch.version, 'cuda', None)
     main(['info'])
     assert 'is built without CUDA' in sections_of(capsys.readouterr().out)['devices']['cuda']
+
+
+def test_a_missing_library_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch,
+                                               capsys: pytest.CaptureFixture) -> None:
+    for name in [name for name in sys.modules if name.startswith('infinite_nature_training')]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'rosbags', None)
+    assert main(['bag', 'check', 'clips']) == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert "pip install 'infinite_nature_ros[data]'" in line

@@ -31,12 +31,13 @@ _GROUPS = {
 def main(args: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code.
 
-    A ``ValueError`` or ``OSError`` is something the user can put right: it ends in one line.
+    A ``ValueError``, ``OSError`` or ``ImportError`` is something the user can put right: it ends in
+    one line.
     """
     try:
         return _application().cli(prog='infinite-nature', args=args,
                                   description='Fly forever into a photo, as a ROS 2 sensor.')
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -198,8 +198,11 @@ def _resolve(depth_keys: wp.array3d(dtype=wp.int64), vertices: wp.array2d(dtype=
 
 
 @contextmanager
-def _on_device(device: torch.device) -> Iterator[str]:
-    """Run launches on torch's device and, under CUDA, in torch's current stream."""
+def on_device(device: torch.device) -> Iterator[str]:
+    """Run launches on torch's device and, under CUDA, in torch's current stream.
+
+    Yields the name of the device as Warp has it.
+    """
     if device.type != 'cuda':
         yield 'cpu'
         return
@@ -210,7 +213,7 @@ def _on_device(device: torch.device) -> Iterator[str]:
 def rasterize(vertices: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
     """See ``backends.Rasterizer``."""
     vertices = vertices.detach().contiguous()
-    with _on_device(vertices.device) as device:
+    with on_device(vertices.device) as device:
         keys = _depth_keys(wp.from_torch(vertices, dtype=wp.vec3), _faces(faces),
                            (len(vertices), height, width), vertices.device, device)
     return (keys & 0xFFFFFFFF) - 1
@@ -225,7 +228,7 @@ def render_fused(image: Tensor, disparity: Tensor, relative_pose: Tensor,
     image, disparity = image.detach().contiguous(), disparity.detach().contiguous()
     out_image = torch.zeros_like(image)
     out_disparity, out_known = torch.zeros_like(disparity), torch.zeros_like(disparity)
-    with _on_device(image.device) as device:
+    with on_device(image.device) as device:
         faces = _faces(mesh.grid_faces(height, width, image.device))
         vertices = wp.empty((batch, height * width), dtype=wp.vec3, device=device)
         surface = wp.empty((batch, height * width), dtype=float, device=device)

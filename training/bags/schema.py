@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 
-try:
-    from rosbags.interfaces import (
-        Qos,
-        QosDurability,
-        QosHistory,
-        QosLiveliness,
-        QosReliability,
-        QosTime,
-    )
-    from rosbags.typesys import get_typestore, Stores
-    from rosbags.typesys.store import Typestore
-except ImportError as error:
-    raise ImportError(f'ACID bags need {error.name}, which is not installed; '
-                      "say: pip install 'infinite_nature_ros[data]'") from error
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys.store import Typestore
 
 NAMESPACE = '/infinite_nature'
 """Namespace of the generator node, so that a played bag is seen where a live flight is."""

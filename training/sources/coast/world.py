@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +9,7 @@ import warp as wp
 
 from infinite_nature_ros import camera
 from infinite_nature_ros.frame import Frame
+from infinite_nature_ros.rendering.warp_backend import on_device
 from infinite_nature_training.sources.coast.clipmap import Clipmap
 from infinite_nature_training.sources.coast.film import develop
 from infinite_nature_training.sources.coast.place import draw_place
@@ -56,7 +54,7 @@ class CoastWorld:
         self._map = Clipmap(place, str(self.device))
         intrinsics = camera.default_intrinsics(*_METER)
         brightness = np.random.default_rng((seed, 2)).uniform(*_BRIGHTNESS)
-        with self._stream():
+        with on_device(self.device):
             overview = self._map.overview()
             self._steepness = min(max(overview.steepness, _SLOPES[0]), _SLOPES[1])
             self.start = find_start(overview, intrinsics, seed)
@@ -87,7 +85,7 @@ class CoastWorld:
         image = torch.empty(len(pose), 3, height, width, device=self.device)
         disparity = torch.empty(len(pose), 1, height, width, device=self.device)
         sky = torch.empty_like(disparity)
-        with self._stream():
+        with on_device(self.device):
             for number in range(len(pose)):
                 shot = self._shot(pose[number], intrinsics[number], time)
                 light, depth = self._expose(shot, height, width)
@@ -109,18 +107,9 @@ class CoastWorld:
             pose: ``[B, 3, 4]`` world to camera.
         """
         places = camera.position(camera.check_pose(pose)).cpu()
-        with self._stream():
+        with on_device(self.device):
             ground = torch.tensor([self._map.ground(x, z) for x, _, z in places.tolist()])
         return -places[:, 1] - ground.clamp(min=0)
-
-    @contextmanager
-    def _stream(self) -> Iterator[None]:
-        """Launch in torch's current stream under CUDA, where its tensors come and go."""
-        if self.device.type != 'cuda':
-            yield
-            return
-        with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(self.device))):
-            yield
 
     def _shot(self, pose: Tensor, intrinsics: Tensor, time: float) -> Shot:
         """Camera as the kernels take it; the grids move along."""

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import logging
 import math
 from pathlib import Path
+from threading import RLock
 from typing import TypeVar
 
 import cv2
@@ -212,6 +213,8 @@ def follow_points(path: Path, shot: Shot,
 
 def _shown(frames: Iterable[T], count: int, name: str, progress: bool) -> Iterator[T]:
     """Frames, with a bar below that of the conversion."""
+    # Its usual lock is for processes, and a worker that ends leaves it behind.
+    tqdm.set_lock(RLock())
     return iter(tqdm(frames, name, count, unit='frame', leave=False, position=1,
                      disable=not progress))
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.grounding import ground
 from infinite_nature_ros.refining.spade import SpadeRefiner, STYLE_LENGTH
-from infinite_nature_ros.rendering import render, Rendered
+from infinite_nature_ros.rendering import render
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,3 @@ def one_normalisation(function: Callable[..., object]) -> Callable[..., object]:
             return function(*args, **kwargs)
 
     return run
-
-
-def render_only(image: Tensor, disparity: Tensor, poses: Tensor, intrinsics: Tensor,
-                backend: str = 'warp') -> list[Rendered]:
-    """Show the first frame along the poses, nothing refined: what refining is measured by."""
-    return [render(image, disparity, poses[:, 0], pose, intrinsics, intrinsics, backend=backend)
-            for pose in poses.unbind(1)[1:]]

@@ -10,7 +10,7 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
-from infinite_nature_ros.refining import create_model, Refiner
+from infinite_nature_ros.refining import Refiner
 from infinite_nature_ros.rendering import render
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -27,11 +27,6 @@ class Errors:
 
     l1: list[float]
     perceptual: list[float]
-
-
-def baselines() -> dict[str, Refiner]:
-    """Make what a trained refiner must beat: the bare render, and filling without weights."""
-    return {name: create_model(name) for name in ('no-refine', 'inpaint')}
 
 
 @torch.no_grad()
@@ -61,24 +56,55 @@ def roll_out(refiner: Refiner, batch: Mapping[str, Tensor],
     return torch.stack(images, dim=1), torch.stack(disparities, dim=1)
 
 
+@torch.no_grad()
 def measure(refiner: Refiner, batches: Iterable[Mapping[str, Tensor]],
             perceptual: Distance | None = None) -> Errors:
-    """Mean errors of a refiner over held-out sequences."""
-    l1, features, count = 0.0, 0.0, 0
-    for batch in batches:
-        images, _ = roll_out(refiner, batch)
+    """Mean errors of a refiner over held-out sequences.
+
+    Args:
+        refiner: what refines.
+        batches: as ``roll_out`` takes them.
+        perceptual: compares pictures; without one the errors have none.
+
+    Raises:
+        ValueError: if there is no batch.
+    """
+    return _mean_errors(((roll_out(refiner, batch)[0], batch) for batch in batches), perceptual)
+
+
+@torch.no_grad()
+def direct_errors(batches: Iterable[Mapping[str, Tensor]],
+                  perceptual: Distance | None = None) -> Errors:
+    """Mean errors of the first frame, rendered from each pose at once and not refined."""
+    return _mean_errors(((_rendered_at_once(batch), batch) for batch in batches), perceptual)
+
+
+def _rendered_at_once(batch: Mapping[str, Tensor]) -> Tensor:
+    """``[B, T, 3, H, W]`` views of the first frames, holes black."""
+    image, disparity = batch['image'][:, 0], batch['disparity'][:, 0]
+    poses, intrinsics = batch['pose'], batch['intrinsics']
+    return torch.stack([
+        render(image, disparity, poses[:, 0], poses[:, step], intrinsics[:, 0],
+               intrinsics[:, step]).image for step in range(1, poses.shape[1])], dim=1)
+
+
+def _mean_errors(pairs: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
+                 perceptual: Distance | None) -> Errors:
+    """Mean errors of images ``[B, T, 3, H, W]`` beside the batches that they belong to."""
+    count, l1, features = 0, 0.0, 0.0
+    for images, batch in pairs:
         targets = batch['image'][:, 1:]
-        number = len(images)
-        l1 = l1 + number * torch.stack([
-            F.l1_loss(one, other) for one, other
-            in zip(images.unbind(1), targets.unbind(1), strict=True)])
+        count += len(images)
+        l1 = l1 + len(images) * _by_step(F.l1_loss, images, targets)
         if perceptual is not None:
-            with torch.no_grad():
-                features = features + number * torch.stack([
-                    perceptual(one, other) for one, other
-                    in zip(images.unbind(1), targets.unbind(1), strict=True)])
-        count += number
+            features = features + len(images) * _by_step(perceptual, images, targets)
     if not count:
         raise ValueError('there is nothing to validate on; give held-out sequences')
     return Errors((l1 / count).tolist(),
                   (features / count).tolist() if perceptual is not None else [])
+
+
+def _by_step(distance: Distance, images: Tensor, targets: Tensor) -> Tensor:
+    """``[T]`` distances."""
+    return torch.stack([distance(one, other) for one, other
+                        in zip(images.unbind(1), targets.unbind(1), strict=True)])

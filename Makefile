@@ -29,7 +29,7 @@ $(VENV)/.installed: setup.py pyproject.toml scripts/install.sh
 	@touch $@
 
 $(VENV)/.installed-test: setup.py pyproject.toml scripts/install.sh
-	@scripts/install.sh $(VENV) data,test
+	@scripts/install.sh $(VENV) train,test
 	@touch $@ $(VENV)/.installed
 
 clean:

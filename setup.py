@@ -19,6 +19,7 @@ ROS = [
     'ros-std-msgs==5.3.6',
     'ros-std-srvs==5.3.6',
 ]
+DATA = ['mcap>=1.6', 'pycolmap>=4', 'rosbags>=0.11']
 
 setup(
     name=PACKAGE,
@@ -58,8 +59,9 @@ setup(
         *(f'{requirement}; {ON_PYPI}' for requirement in ROS),
     ],
     extras_require={
-        'data': ['mcap>=1.6', 'pycolmap>=4', 'rosbags>=0.11'],
+        'data': DATA,
         'ray': ['ray>=2.40'],
+        'train': [*DATA, 'accelerate>=1.0', 'tensorboard>=2.16'],
         'midas': ['timm>=0.9', 'torchvision'],
         'test': ['colcon-core>=0.18', 'colcon-ros>=0.5', 'hypothesis>=6', 'pytest>=8',
                  'ray>=2.40', 'ruff>=0.6', 'setuptools>=70.1'],

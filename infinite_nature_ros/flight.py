@@ -210,7 +210,8 @@ class Flight:
         with self._timed('refine'):
             image, disparity = self._refiner.refine(rendered, self._state)
         with self._timed('ground'):
-            disparity = ground(rendered, disparity)
+            if getattr(self._refiner, 'grounding', True):
+                disparity = ground(rendered, disparity)
             disparity = disparity.clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
         if self._dome is not None:
             with self._timed('sky'):

@@ -18,13 +18,22 @@ from ros_probe import isolated_ros, make_photo, overrides, Probe, SIZE
 from safetensors.torch import load_file
 import torch
 
+from infinite_nature_ros import Flight
 from infinite_nature_ros.commands import main
 from infinite_nature_ros.nodes.generator_node import GeneratorNode
 from infinite_nature_ros.nodes.messages import rgb_array
-from infinite_nature_ros.refining import read_header
+from infinite_nature_ros.refining import (
+    build_network,
+    create_model,
+    read_header,
+    save_weights,
+)
 from infinite_nature_training.checkpoints import Checkpoints, load_checkpoint
 from infinite_nature_training.configs import CONFIGS, load_config, TrainingConfig
+from infinite_nature_training.flight_pool import FlightPool
+from infinite_nature_training.rollout import Unroller
 from infinite_nature_training.trainer import Trainer
+from infinite_nature_training.validation import direct_errors, measure
 
 ROOT = Path(__file__).parents[1]
 SMALL = ('size=64,96', 'batch_size=1', 'rollout_steps=2', 'discriminator_width=4',
@@ -129,7 +138,10 @@ import torch
 torch.set_num_threads(1)
 from infinite_nature_training import runs
 from infinite_nature_training.configs import load_config
+from infinite_nature_training.flight_pool import FlightPool
+from infinite_nature_training.rollout import Unroller
 from infinite_nature_training.trainer import Trainer
+from infinite_nature_training.validation import direct_errors, measure
 
 losses = []
 log = Trainer._log
@@ -239,3 +251,78 @@ def test_configurations_are_listed(capsys: pytest.CaptureFixture) -> None:
     text = capsys.readouterr().out
     assert 'rollout_steps=5' in text
     assert all(name in text for name in CONFIGS)
+
+
+def test_every_setting_says_what_it_means(capsys: pytest.CaptureFixture) -> None:
+    main(['train', '--list-configs'])
+    lines = capsys.readouterr().out.splitlines()
+    for name in vars(TrainingConfig()):
+        row, = (number for number, line in enumerate(lines) if line.startswith(f'  {name}='))
+        assert lines[row + 1].startswith('      ')
+        assert len(lines[row + 1].split()) > 1
+
+
+def test_nothing_to_learn_is_said(bags: Path, tmp_path: Path,
+                                  capsys: pytest.CaptureFixture) -> None:
+    assert main(['train', str(bags), '--config', 'no-refine', '--out', str(tmp_path / 'run'),
+                 '--set', 'speed=0.05', 'size=64,96', 'perceptual_weight=0']) == 1
+    assert 'nothing to learn' in capsys.readouterr().err
+
+
+def test_a_model_without_grounding_flies_without(tmp_path: Path) -> None:
+    disparity = torch.full((1, 1, 64, 96), 0.3)
+    image, intrinsics = torch.rand(1, 3, 64, 96), torch.tensor([[0.8, 1.2, 0.5, 0.5]])
+    painted = {}
+    for grounding in (True, False):
+        torch.manual_seed(0)
+        network = build_network('infinite-nature-tiny', image_size=(64, 96), grounding=grounding)
+        save_weights(network, tmp_path / 'model.safetensors', provenance='test')
+        flight = Flight(image, disparity, intrinsics, model=tmp_path / 'model.safetensors',
+                        sky=False)
+        painted[grounding] = flight.step(torch.eye(3, 4)[None]).disparity.median().item()
+    # An untrained network paints 0.5 or so, where 0.3 was.
+    assert painted[True] == pytest.approx(0.3, rel=0.1)
+    assert painted[False] == pytest.approx(0.5, rel=0.1)
+
+
+def test_flights_of_the_pool_grow_old_and_start_anew() -> None:
+    config = settings('pool_flights=3', 'pool_batch=2', 'pool_steps=2', 'pool_age=4')
+    unroller = Unroller(build_network('residual-tiny', image_size=(64, 96)))
+    pool = FlightPool(config, torch.device('cpu'))
+    batch = {'image': torch.rand(1, 3, 3, 64, 96),
+             'disparity': torch.linspace(0.02, 0.4, 64)[:, None].expand(1, 3, 1, 64, 96),
+             'pose': torch.eye(3, 4).repeat(1, 3, 1, 1),
+             'intrinsics': torch.tensor([0.8, 1.2, 0.5, 0.5]).repeat(1, 3, 1)}
+    ages = []
+    for _ in range(6):
+        frames = pool.advance(unroller, batch, progress=1.0)
+        assert frames.shape == (4, 4, 64, 96)
+        assert frames.requires_grad
+        ages.append(pool.state_dict()['age'].tolist())
+    # Two flights in turn, two steps each; at the age of 4 they begin again.
+    assert ages == [[2, 2, -1], [4, 2, 2], [4, 4, 4], [2, 2, 4], [4, 2, 2], [4, 4, 4]]
+    moved = pool.state_dict()['pose'][:, 2, 3]
+    assert (moved < -0.1).all()
+
+
+def test_errors_are_means_over_all_sequences() -> None:
+    def batch(number: int, shift: float) -> dict[str, torch.Tensor]:
+        images = torch.full((number, 3, 3, 64, 96), 0.5)
+        images[:, 1:] += shift
+        return {'image': images, 'disparity': torch.full((number, 3, 1, 64, 96), 0.3),
+                'pose': torch.eye(3, 4).repeat(number, 3, 1, 1),
+                'intrinsics': torch.tensor([0.8, 1.2, 0.5, 0.5]).repeat(number, 3, 1)}
+
+    def largest(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return (one - other).abs()[..., 8:-8, 8:-8].max()
+
+    batches = [batch(3, 0.1), batch(1, 0.3)]
+    found = measure(create_model('no-refine'), batches, largest)
+    # Nothing moves, so but for the border the first frame is the render: 3 of 0.1 and 1 of 0.3.
+    assert found.perceptual == pytest.approx([0.15, 0.15], abs=1e-5)
+    assert direct_errors(batches, largest).perceptual == pytest.approx([0.15] * 2, abs=1e-5)
+    parts = [measure(create_model('no-refine'), [part]).l1 for part in batches]
+    assert found.l1 == pytest.approx([(3 * one + other) / 4 for one, other
+                                      in zip(*parts, strict=True)])
+    with pytest.raises(ValueError, match='nothing to validate'):
+        measure(create_model('no-refine'), [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+import inspect
 import json
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -30,8 +31,10 @@ class TrainingConfig:
     accumulate: int = 1
     # Times that the weights move (paper: 7 million).
     iterations: int = 7_000_000
-    # Scale each disparity to the one carried over; the paper does so only in tests.
-    grounding: bool = False
+    # Scale each disparity to the one carried over in training; the paper does so in flight only.
+    train_grounding: bool = False
+    # The same in flights with the exported weights; without, it is the paper's ablation.
+    grounding: bool = True
 
     # Weight of the L1 loss on RGB-D (release).
     reconstruction_weight: float = 0.5
@@ -77,7 +80,7 @@ class TrainingConfig:
     checkpointing: bool = True
     # 'no', 'bf16' (networks only; rendering stays in float32), or 'float64' (tests).
     precision: str = 'no'
-    # Rasteriser.
+    # Rasteriser, a name of rendering.list_backends().
     backend: str = 'warp'
     # Processes that load sequences.
     workers: int = 2
@@ -189,8 +192,8 @@ CONFIGS = {
     'residual-tiny': _TINY,
     'residual-tiny-pool': replace(_TINY, pool_flights=24),
     'no-repeat': replace(_PAPER, rollout_steps=1),
-    'no-grounding': _PAPER,
-    'grounding': replace(_PAPER, grounding=True),
+    'no-grounding': replace(_PAPER, grounding=False),
+    'no-refine': replace(_PAPER, model='no-refine'),
 }
 """Configurations by name."""
 
@@ -214,16 +217,33 @@ def load_config(name_or_path: str) -> TrainingConfig:
 
 
 def describe_configs() -> str:
-    """Table of all settings: their meaning, defaults, and where named configurations differ."""
+    """Text of all settings with what they mean, and of how named configurations differ."""
     defaults = vars(_PAPER)
-    lines = ['Settings and their values in the configuration infinite-nature (training/configs.py',
-             'says what they mean):']
-    lines += [f'  {name}={_text(value)}' for name, value in defaults.items()]
+    lines = ['Settings of the configuration infinite-nature:']
+    for name, meaning in _meanings().items():
+        lines += [f'  {name}={_text(defaults[name])}', f'      {meaning}']
+    lines.append('Configurations, and what they change in it:')
     for name, config in CONFIGS.items():
         changes = [f'{field}={_text(value)}' for field, value in vars(config).items()
                    if value != defaults[field]]
-        lines.append(f'{name}: {" ".join(changes) or "all as above"}')
+        lines.append(f'  {name}: {" ".join(changes) or "nothing"}')
     return '\n'.join(lines)
+
+
+def _meanings() -> dict[str, str]:
+    """Comments above the fields, by field."""
+    meanings: dict[str, str] = {}
+    comment: list[str] = []
+    for line in inspect.getsource(TrainingConfig).splitlines():
+        text = line.strip()
+        if text.startswith('#'):
+            comment.append(text.lstrip('# '))
+            continue
+        name = text.partition(':')[0]
+        if comment and name in TrainingConfig.__dataclass_fields__:
+            meanings[name] = ' '.join(comment)
+        comment = []
+    return meanings
 
 
 def _text(value: Any) -> str:

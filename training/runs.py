@@ -11,8 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from infinite_nature_ros.refining import build_network, save_weights
-from infinite_nature_ros.refining.spade import add_spectral_norm
+from infinite_nature_ros.refining import save_weights
 from infinite_nature_training.bags import ClipError
 from infinite_nature_training.camera_speed import CameraSpeed
 from infinite_nature_training.checkpoints import Checkpoints, load_checkpoint
@@ -21,7 +20,7 @@ from infinite_nature_training.datasets import DEFAULT_AUGMENTATION, SequenceData
 from infinite_nature_training.features import load_vgg16
 from infinite_nature_training.losses import PerceptualLoss
 from infinite_nature_training.provenance import describe_run
-from infinite_nature_training.trainer import Trainer
+from infinite_nature_training.trainer import build_learner, Trainer
 
 CONFIG_FILE = 'config.json'
 
@@ -84,7 +83,7 @@ def export(folder: Path, out: Path, checkpoint: str = 'best') -> Path:
     config = read_config(folder)
     chosen = _checkpoint(folder, config, checkpoint)
     groups, facts = load_checkpoint(chosen)
-    network = add_spectral_norm(build_network(config.model, image_size=config.size))
+    network = build_learner(config)
     network.load_state_dict({name.removeprefix(_EMA_PREFIX): value
                              for name, value in groups['ema'].items()
                              if name.startswith(_EMA_PREFIX)})

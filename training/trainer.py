@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from infinite_nature_ros.refining import build_network
-from infinite_nature_ros.refining.spade import add_spectral_norm
+from infinite_nature_ros.refining.spade import add_spectral_norm, SpadeRefiner
 from infinite_nature_training.checkpoints import (
     Checkpoints,
     load_checkpoint,
@@ -42,6 +42,20 @@ from infinite_nature_training.tracking import Tracker
 from infinite_nature_training.validation import measure
 
 Batch = Mapping[str, Tensor]
+
+
+def build_learner(config: TrainingConfig) -> SpadeRefiner:
+    """Build the network that a configuration trains, under spectral norm.
+
+    Raises:
+        ValueError: if its model has nothing to learn.
+    """
+    refiner = build_network(config.model)
+    if not isinstance(refiner, SpadeRefiner):
+        raise ValueError(f'model {config.model!r} has nothing to learn; fly it as it is: '
+                         f'infinite-nature fly --model {config.model}')
+    return add_spectral_norm(build_network(
+        config.model, image_size=config.size, grounding=config.grounding))
 
 
 class Trainer:
@@ -92,12 +106,12 @@ class Trainer:
         """Make networks and optimisers; every process draws the same weights."""
         config = self.config
         set_seed(config.seed)
-        refiner = build_network(config.model, image_size=config.size)
-        refiner = self._place(add_spectral_norm(refiner)).train()
+        refiner = build_learner(config)
+        refiner = self._place(refiner).train()
         self._ema = AveragedModel(refiner, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self._ema.eval()
         self.refiner = refiner
-        unroller = Unroller(refiner, grounding=config.grounding,
+        unroller = Unroller(refiner, grounding=config.train_grounding,
                             checkpointing=config.checkpointing, backend=config.backend)
         self._unroller, self._generator_optimizer = self._accelerator.prepare(
             unroller, torch.optim.Adam(refiner.parameters(), config.generator_rate, config.betas))

@@ -20,6 +20,8 @@ _ROS = ('rclpy', 'diagnostic_msgs', 'geometry_msgs', 'nav_msgs', 'rosgraph_msgs'
 # What is done with them, where they are there.
 _OPTIONAL = {
     'tf2_msgs': 'for /tf and /tf_static, comes with a ROS distribution',
+    'accelerate': "for training, pip install 'infinite_nature_ros[train]'",
+    'tensorboard': "for training, pip install 'infinite_nature_ros[train]'",
     'cv_bridge': 'for seed images in rare encodings, comes with a ROS distribution',
     'launch_ros': 'for launch files, comes with a ROS distribution',
     'mcap': "for bags, pip install 'infinite_nature_ros[data]'",

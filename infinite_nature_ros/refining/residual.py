@@ -6,7 +6,6 @@ starts out as good as filling, changes known pixels by little, and cannot run aw
 
 from __future__ import annotations
 
-import torch
 from torch import nn, Tensor
 
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
@@ -21,13 +20,17 @@ _KNOWN_CHANGE, _HOLE_CHANGE = 0.2, 0.6
 # The same for the logarithm of disparity.
 _KNOWN_LOG_CHANGE, _HOLE_LOG_CHANGE = 0.1, 1.0
 
+# RGB and log disparity of a view of which nothing is known: grey, at medium distance.
+_MEAN = (0.5, 0.5, 0.5, -2.0)
+
 
 class ResidualRefiner(SpadeRefiner):
     """SPADE generator whose output is added to a view filled by push-pull."""
 
-    def __init__(self, name: str, width: int, hidden: int, image_size: tuple[int, int]) -> None:
+    def __init__(self, name: str, width: int, hidden: int, image_size: tuple[int, int],
+                 grounding: bool = True) -> None:
         """Build an untrained network, which adds nothing; arguments as in ``SpadeRefiner``."""
-        super().__init__(name, width, hidden, image_size)
+        super().__init__(name, width, hidden, image_size, grounding)
         nn.init.zeros_(self.generator.conv.weight)
         nn.init.zeros_(self.generator.conv.bias)
 
@@ -42,33 +45,30 @@ class ResidualRefiner(SpadeRefiner):
         Raises:
             ValueError: if a side is not divisible by 32 or below 64, or the shapes don't fit.
         """
-        image, disparity = fill_holes(rendered, _MEAN.to(rendered.image))
+        mean = rendered.image.new_tensor(_MEAN).reshape(1, 4, 1, 1)
+        image, disparity = fill_holes(rendered, mean)
         filled = Rendered(image, disparity, rendered.known)
         colour, log_ratio = (2 * part - 1 for part in super().refine(filled, state))
         known = rendered.known
-        image = image + colour * torch.lerp(_filled_like(known, _HOLE_CHANGE),
-                                            _filled_like(known, _KNOWN_CHANGE), known)
-        log_ratio = log_ratio * torch.lerp(_filled_like(known, _HOLE_LOG_CHANGE),
-                                           _filled_like(known, _KNOWN_LOG_CHANGE), known)
+        image = image + colour * _between(_HOLE_CHANGE, _KNOWN_CHANGE, known)
+        log_ratio = log_ratio * _between(_HOLE_LOG_CHANGE, _KNOWN_LOG_CHANGE, known)
         return (image.clamp(0, 1),
                 (disparity * log_ratio.exp()).clamp(MIN_DISPARITY, MAX_DISPARITY))
 
 
-# Of a view of which nothing is known: grey, at medium distance.
-_MEAN = torch.tensor([0.5, 0.5, 0.5, -2.0]).reshape(1, 4, 1, 1)
-
-
-def _filled_like(like: Tensor, value: float) -> Tensor:
-    return torch.full_like(like, value)
+def _between(in_holes: float, where_known: float, known: Tensor) -> Tensor:
+    return in_holes + (where_known - in_holes) * known
 
 
 @register_model('residual-small', needs_weights=True)
-def residual_small(image_size: tuple[int, int] = (160, 256)) -> ResidualRefiner:
+def residual_small(image_size: tuple[int, int] = (160, 256),
+                   **options: bool) -> ResidualRefiner:
     """Build the size of infinite-nature-small."""
-    return ResidualRefiner('residual-small', 16, 32, image_size)
+    return ResidualRefiner('residual-small', 16, 32, image_size, **options)
 
 
 @register_model('residual-tiny', needs_weights=True)
-def residual_tiny(image_size: tuple[int, int] = (160, 256)) -> ResidualRefiner:
+def residual_tiny(image_size: tuple[int, int] = (160, 256),
+                  **options: bool) -> ResidualRefiner:
     """Build the size of infinite-nature-tiny."""
-    return ResidualRefiner('residual-tiny', 8, 32, image_size)
+    return ResidualRefiner('residual-tiny', 8, 32, image_size, **options)

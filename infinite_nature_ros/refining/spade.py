@@ -140,7 +140,8 @@ class SpadeRefiner(nn.Module):
     size, and the generator's start grid is resampled.
     """
 
-    def __init__(self, name: str, width: int, hidden: int, image_size: tuple[int, int]) -> None:
+    def __init__(self, name: str, width: int, hidden: int, image_size: tuple[int, int],
+                 grounding: bool = True) -> None:
         """Build an untrained network.
 
         Args:
@@ -148,6 +149,7 @@ class SpadeRefiner(nn.Module):
             width: channels of the generator at the image's scale; the encoder starts with half.
             hidden: channels inside each SPADE layer.
             image_size: height and width it is trained at.
+            grounding: whether flights ground what it paints; without, it is the paper's ablation.
 
         Raises:
             ValueError: if a side is not divisible by 32, or below 64.
@@ -155,6 +157,9 @@ class SpadeRefiner(nn.Module):
         super().__init__()
         _check_size(*image_size)
         self.config = {'name': name, 'image_size': list(image_size)}
+        if not grounding:
+            self.config['grounding'] = False
+        self.grounding = grounding
         self.image_size = tuple(image_size)
         self.encoder = StyleEncoder(width // 2, self.image_size)
         self.generator = SpadeGenerator(width, hidden, self.image_size)
@@ -195,21 +200,22 @@ class SpadeRefiner(nn.Module):
 
 
 @register_model('infinite-nature', needs_weights=True)
-def infinite_nature(image_size: tuple[int, int] = (160, 256)) -> SpadeRefiner:
+def infinite_nature(image_size: tuple[int, int] = (160, 256), **options: bool) -> SpadeRefiner:
     """Build the official network: 35,852,596 parameters, 73.4 GFLOP a view at 160 x 256."""
-    return SpadeRefiner('infinite-nature', 32, 128, image_size)
+    return SpadeRefiner('infinite-nature', 32, 128, image_size, **options)
 
 
 @register_model('infinite-nature-small', needs_weights=True)
-def infinite_nature_small(image_size: tuple[int, int] = (160, 256)) -> SpadeRefiner:
+def infinite_nature_small(image_size: tuple[int, int] = (160, 256),
+                          **options: bool) -> SpadeRefiner:
     """Build half the width: 8,904,348 parameters, 11.1 GFLOP a view at 160 x 256."""
-    return SpadeRefiner('infinite-nature-small', 16, 32, image_size)
+    return SpadeRefiner('infinite-nature-small', 16, 32, image_size, **options)
 
 
 @register_model('infinite-nature-tiny', needs_weights=True)
-def infinite_nature_tiny(image_size: tuple[int, int] = (160, 256)) -> SpadeRefiner:
+def infinite_nature_tiny(image_size: tuple[int, int] = (160, 256), **options: bool) -> SpadeRefiner:
     """Build a quarter of the width: 3,398,704 parameters, 5.0 GFLOP a view at 160 x 256."""
-    return SpadeRefiner('infinite-nature-tiny', 8, 32, image_size)
+    return SpadeRefiner('infinite-nature-tiny', 8, 32, image_size, **options)
 
 
 def spectral_convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:

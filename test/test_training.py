@@ -16,6 +16,7 @@ import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from ros_probe import isolated_ros, make_photo, overrides, Probe, SIZE
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
 
 from infinite_nature_ros import Flight
@@ -177,6 +178,48 @@ def test_two_processes_learn_as_one_with_twice_the_batch(bags: Path, tmp_path: P
     assert len(found['one']) == 20
     for one, two in zip(found['one'], found['two'], strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=0)
+
+
+def test_accumulated_batches_are_one_batch(bags: Path, tmp_path: Path) -> None:
+    exact = ('iterations=3', 'precision=float64', 'divergence_weight=0.01', 'generator_rate=1e-6',
+             'discriminator_rate=1e-6', 'checkpoint_every=3', 'validate_every=100')
+    for name, more in (('whole', 'batch_size=2'), ('parts', 'accumulate=2')):
+        assert main(command(bags, tmp_path / name, *exact, more)) == 0
+    whole, parts = (load_checkpoint(tmp_path / name / 'checkpoints' / 'step-00000003')[0]
+                    for name in ('whole', 'parts'))
+    for group in ('refiner', 'discriminator'):
+        for name, tensor in whole[group].items():
+            torch.testing.assert_close(parts[group][name], tensor, rtol=0, atol=2e-8)
+
+
+def test_half_precision_learns_as_well(bags: Path, tmp_path: Path) -> None:
+    found = {}
+    for precision in ('no', 'bf16'):
+        run = tmp_path / precision
+        assert main(command(bags, run, f'precision={precision}', 'iterations=2',
+                            'generator_rate=1e-3')) == 0
+        groups, facts = load_checkpoint(run / 'checkpoints' / 'step-00000002')
+        assert groups['refiner']['generator.conv.weight'].dtype is torch.float32
+        found[precision] = facts['metrics']
+    assert found['bf16'] != found['no']
+    assert found['bf16'] == pytest.approx(found['no'], rel=0.1, abs=0.02)
+
+
+def test_the_log_has_losses_errors_and_pictures(bags: Path, tmp_path: Path) -> None:
+    run = tmp_path / 'run'
+    assert main(command(bags, run, 'iterations=2', 'picture_every=2', 'validate_every=2')) == 0
+    log = EventAccumulator(str(run / 'log'))
+    log.Reload()
+    scalars = log.Tags()['scalars']
+    for name in ('reconstruction', 'divergence', 'adversarial', 'feature_matching',
+                 'discriminator'):
+        assert [event.step for event in log.Scalars(f'loss/{name}')] == [1, 2]
+    assert 'loss/perceptual' not in scalars
+    assert {'validation/l1_1', 'validation/l1_5'} <= set(scalars)
+    picture = log.Images('steps')[0]
+    # A row a step; rendered, refined, real, and two disparities beside each other.
+    assert (picture.height, picture.width) == (2 * 64, 5 * 96)
+    assert log.Images('input')[0].height == 64
 
 
 def test_a_nan_stops_with_its_batch_saved(bags: Path, tmp_path: Path) -> None:

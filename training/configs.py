@@ -183,7 +183,7 @@ _TINY = replace(
     _PAPER, model='residual-tiny', size=(96, 160), batch_size=2, iterations=20_000,
     reconstruction_weight=10.0, perceptual_weight=0.02, adversarial_weight=0.2,
     feature_matching_weight=2.0, divergence_weight=1e-4, discriminator_width=32, perceptual_steps=1,
-    generator_rate=2e-4, discriminator_rate=4e-4, checkpointing=False)
+    ema_decay=0.99, generator_rate=2e-4, discriminator_rate=4e-4, checkpointing=False)
 
 CONFIGS = {
     'infinite-nature': _PAPER,

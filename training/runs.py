@@ -57,7 +57,9 @@ def train(config: TrainingConfig, bags: Sequence[Path], folder: Path, *,
     perceptual = PerceptualLoss(load_vgg16(vgg)) if config.perceptual_weight else None
     trainer = Trainer(config, folder, perceptual, describe_run(sequences.infos, config.seed))
     if trainer.processes[0] == 0:
-        (folder / CONFIG_FILE).write_text(config.to_json(), encoding='utf-8')
+        partial = folder / f'{CONFIG_FILE}.partial'
+        partial.write_text(config.to_json(), encoding='utf-8')
+        partial.replace(folder / CONFIG_FILE)
     if resume:
         trainer.resume()
     trainer.run(_batches(sequences, config, trainer), held_out)

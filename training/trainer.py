@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import math
 from pathlib import Path
 import signal
+import threading
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
 import torch
@@ -77,6 +79,8 @@ class Trainer:
         self.step = 0
         self.history: dict[str, float] = {}
         self._provenance = dict(provenance or {})
+        # accelerate keeps one precision for the whole program; each run has its own here.
+        AcceleratorState._reset_state()
         self._accelerator = Accelerator(
             cpu=not torch.cuda.is_available(), gradient_accumulation_steps=config.accumulate,
             mixed_precision='bf16' if config.precision == 'bf16' else 'no')
@@ -205,9 +209,12 @@ class Trainer:
 
     def _iterate(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Unrolled, Batch]:
         """Move the weights once."""
-        for _ in range(self.config.accumulate):
+        networks = [self._unroller, *([self._judge] if self.discriminator else [])]
+        for part in range(self.config.accumulate):
             batch = self._to_device(next(batches))
-            networks = [self._unroller, *([self._judge] if self.discriminator else [])]
+            for network in networks:
+                # All parts of a batch see the same weights: the norm iterates for the first alone.
+                network.train(part == 0)
             with self._accelerator.accumulate(*networks):
                 losses, unrolled = self._learn(batch)
         self._ema.update_parameters(self.refiner)
@@ -323,6 +330,9 @@ class Trainer:
         def stop(number: int, frame: object) -> None:
             self._stopping = True
 
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread can catch signals
+            return
         before = {number: signal.signal(number, stop)
                   for number in (signal.SIGINT, signal.SIGTERM)}
         try:

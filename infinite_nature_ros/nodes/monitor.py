@@ -8,8 +8,8 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from torch import Tensor
 
+from infinite_nature_ros.drift import drift
 from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.nodes.messages import header_at
 from infinite_nature_ros.nodes.qos import overridable
@@ -130,19 +130,6 @@ class FlightMonitor:
 def _measure(first: Frame, last: Frame) -> dict[str, str]:
     """Holes and drift."""
     holes = (last.known <= 0.5).float().mean().item()
-    sharpness = _sharpness(last.image) / max(_sharpness(first.image), 1e-6)
-    disparity = _median_disparity(last) / _median_disparity(first)
+    sharpness, disparity = drift(first, last)
     return {'invented (%)': f'{100 * holes:.2f}', 'sharpness ratio': f'{sharpness:.3f}',
             'disparity median ratio': f'{disparity:.3f}'}
-
-
-def _sharpness(image: Tensor) -> float:
-    """Mean absolute difference of neighbouring pixels."""
-    return (image.diff(dim=-1).abs().mean() + image.diff(dim=-2).abs().mean()).item()
-
-
-def _median_disparity(frame: Frame) -> float:
-    """Median of what isn't sky; of everything where there is nothing else."""
-    if frame.sky is None or (frame.sky > 0.5).all():
-        return frame.disparity.median().item()
-    return frame.disparity[frame.sky <= 0.5].median().item()

@@ -16,7 +16,7 @@ import tyro
 
 from infinite_nature_ros import Autopilot, Flight, Frame
 from infinite_nature_ros.drift import drift
-from infinite_nature_ros.photos import sample_photos
+from infinite_nature_ros.photos import find_photo, sample_photos
 from infinite_nature_ros.recording import save_picture
 
 _SHOWN = (0, 10, 25, 50, 100)
@@ -35,7 +35,7 @@ def fly(
     Args:
         models: names or weights files.
         size: height and width.
-        photos: photos to fly into; by default those that come along.
+        photos: paths or names of samples to fly into; by default those that come along.
         picture: file of the sheet.
     """
     print(describe())
@@ -56,7 +56,8 @@ def fly(
 
 def _fly(photo: str, model: str, size: tuple[int, int]) -> list[Frame]:
     """Frames of a flight that are shown."""
-    flight = Flight.from_photo(photo, model=model, size=size, disparity='horizon', seed=0)
+    flight = Flight.from_photo(find_photo(photo), model=model, size=size, disparity='horizon',
+                               seed=0)
     pilot = Autopilot(flight.intrinsics)
     frames = [flight.frame]
     for step in tqdm(range(1, _SHOWN[-1] + 1), f'{Path(photo).stem}, {Path(model).stem}',

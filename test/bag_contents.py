@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,15 @@ from infinite_nature_training.bags.clip import decode_picture
 
 def bags_in(out: Path) -> dict[str, dict[str, str]]:
     """Digests of the files of all bags that one sees in a folder, by name."""
-    names = [file.parent.relative_to(out) for file in sorted(out.rglob('metadata.yaml'))]
+    names = []
+    # Unlike a glob it takes no offence at folders that vanish meanwhile.
+    for place, folders, files in os.walk(out):
+        folders[:] = [name for name in folders if not name.startswith('.')]
+        if 'metadata.yaml' in files:
+            names.append(Path(place).relative_to(out))
     return {str(name): {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
                         for path in sorted((out / name).iterdir())}
-            for name in names if name.parts[0] != '.conversion'}
+            for name in sorted(names)}
 
 
 def contents(bag: Path) -> dict[str, list]:

@@ -66,6 +66,8 @@ class Flight:
         self._start = _to(_first_frame(image, disparity, intrinsics, pose, sky), self.device)
         refiner = model if isinstance(model, Refiner) else create_model(model)
         self._refiner = refiner.to(self.device)
+        # Networks of the paper's ablation say that they fly without.
+        self._grounding = getattr(refiner, 'grounding', True)
         self._dome = self._make_dome()
         self._sky_seen: tuple[Tensor, Tensor] | None = None
         self.reset(seed=seed)
@@ -210,7 +212,7 @@ class Flight:
         with self._timed('refine'):
             image, disparity = self._refiner.refine(rendered, self._state)
         with self._timed('ground'):
-            if getattr(self._refiner, 'grounding', True):
+            if self._grounding:
                 disparity = ground(rendered, disparity)
             disparity = disparity.clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
         if self._dome is not None:

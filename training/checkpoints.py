@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 _TENSORS, _FACTS = 'state.safetensors', 'state.json'
 _BEST = 'best.json'
@@ -33,11 +33,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         state.setdefault(int(number), {})[name] = value
     groups = optimizer.state_dict()['param_groups']
     optimizer.load_state_dict({'state': state, 'param_groups': groups})
-
-
-def module_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """State of a module, spectral norm's vectors included."""
-    return dict(module.state_dict())
 
 
 class Checkpoints:

@@ -113,6 +113,10 @@ class TrainingConfig:
             _require(getattr(self, name) >= 0, f'{name} is {getattr(self, name)}; give 0 or more')
         _require(self.adversarial_weight > 0 or not self.feature_matching_weight,
                  'feature_matching_weight needs a discriminator; set it to 0 as well')
+        _require(not self.pool_flights or self.adversarial_weight > 0,
+                 'only the discriminator judges pool_flights; give adversarial_weight > 0')
+        _require(not self.pool_flights or 1 <= self.pool_batch <= self.pool_flights,
+                 f'pool_batch is {self.pool_batch}; give 1 to pool_flights, {self.pool_flights}')
         _require(self.precision in ('no', 'bf16', 'float64'),
                  f'precision is {self.precision!r}; give no, bf16 or float64')
         _require(0 <= self.ema_decay < 1, f'ema_decay is {self.ema_decay}; give 0 up to 1')

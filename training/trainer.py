@@ -20,12 +20,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from infinite_nature_ros.refining import build_network
+from infinite_nature_ros.refining.registry import model_entry
 from infinite_nature_ros.refining.spade import add_spectral_norm, SpadeRefiner
 from infinite_nature_training.checkpoints import (
     Checkpoints,
     load_checkpoint,
     load_optimizer,
-    module_tensors,
     optimizer_tensors,
 )
 from infinite_nature_training.configs import TrainingConfig
@@ -52,8 +52,7 @@ def build_learner(config: TrainingConfig) -> SpadeRefiner:
     Raises:
         ValueError: if its model has nothing to learn.
     """
-    refiner = build_network(config.model)
-    if not isinstance(refiner, SpadeRefiner):
+    if not model_entry(config.model).needs_weights:
         raise ValueError(f'model {config.model!r} has nothing to learn; fly it as it is: '
                          f'infinite-nature fly --model {config.model}')
     return add_spectral_norm(build_network(
@@ -162,10 +161,10 @@ class Trainer:
         """Write a checkpoint, in the main process; returns its folder there."""
         if not self._accelerator.is_main_process:
             return None
-        groups = {'refiner': module_tensors(self.refiner), 'ema': module_tensors(self._ema),
+        groups = {'refiner': self.refiner.state_dict(), 'ema': self._ema.state_dict(),
                   'generator_optimizer': optimizer_tensors(self._generator_optimizer)}
         if self.discriminator is not None:
-            groups['discriminator'] = module_tensors(self.discriminator)
+            groups['discriminator'] = self.discriminator.state_dict()
             groups['discriminator_optimizer'] = optimizer_tensors(self._discriminator_optimizer)
         if self._pool is not None:
             groups['pool'] = self._pool.state_dict()

@@ -30,14 +30,12 @@ class Errors:
 
 
 @torch.no_grad()
-def roll_out(refiner: Refiner, batch: Mapping[str, Tensor],
-             backend: str = 'warp') -> tuple[Tensor, Tensor]:
+def roll_out(refiner: Refiner, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Fly along real sequences as in flight, without grounding, from their first frames.
 
     Args:
         refiner: what refines.
         batch: ``image`` ``[B, T + 1, 3, H, W]``, ``disparity``, ``pose``, ``intrinsics``.
-        backend: rasteriser.
 
     Returns:
         images ``[B, T, 3, H, W]`` and disparity ``[B, T, 1, H, W]``.
@@ -48,8 +46,7 @@ def roll_out(refiner: Refiner, batch: Mapping[str, Tensor],
     images, disparities = [], []
     for step in range(1, poses.shape[1]):
         view = render(image, disparity.clamp(MIN_DISPARITY, MAX_DISPARITY), poses[:, step - 1],
-                      poses[:, step], intrinsics[:, step - 1], intrinsics[:, step],
-                      backend=backend)
+                      poses[:, step], intrinsics[:, step - 1], intrinsics[:, step])
         image, disparity = refiner.refine(view, state)
         images.append(image)
         disparities.append(disparity)

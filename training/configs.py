@@ -25,6 +25,9 @@ class TrainingConfig:
     size: tuple[int, int] = (160, 256)
     # T: steps of render, refine, repeat with gradient (paper, section 5).
     rollout_steps: int = 5
+    # Steps flown without gradient in front of them, up to this many, so that late frames meet real
+    # ones too (ours; the pushforward of Brandstetter et al. 2022).
+    lead_steps: int = 0
     # Sequences in a batch of one process (paper: 4 on each of 10 GPUs).
     batch_size: int = 4
     # Batches whose gradients are added up before the weights move.
@@ -68,6 +71,8 @@ class TrainingConfig:
     pool_batch: int = 2
     # Steps with gradient that they are advanced by.
     pool_steps: int = 2
+    # Weight of the hinge loss of its frames, for the refiner.
+    pool_weight: float = 1.5
     # Oldest age of a flight in frames; it starts low and is reached after half of the run.
     pool_age: int = 100
 
@@ -109,7 +114,8 @@ class TrainingConfig:
                      'picture_every', 'checkpoint_every', 'keep_checkpoints', 'validate_every',
                      'validation_sequences', 'discriminator_width'):
             _require(getattr(self, name) >= 1, f'{name} is {getattr(self, name)}; give 1 or more')
-        for name in (field.name for field in fields(self) if field.name.endswith('_weight')):
+        for name in ('lead_steps', *(field.name for field in fields(self)
+                                     if field.name.endswith('_weight'))):
             _require(getattr(self, name) >= 0, f'{name} is {getattr(self, name)}; give 0 or more')
         _require(self.adversarial_weight > 0 or not self.feature_matching_weight,
                  'feature_matching_weight needs a discriminator; set it to 0 as well')
@@ -194,7 +200,7 @@ CONFIGS = {
     'infinite-nature-small': replace(_PAPER, model='infinite-nature-small'),
     'infinite-nature-tiny': replace(_TINY, model='infinite-nature-tiny'),
     'residual-tiny': _TINY,
-    'residual-tiny-pool': replace(_TINY, pool_flights=24),
+    'residual-tiny-pool': replace(_TINY, pool_flights=24, pool_weight=0.2),
     'no-repeat': replace(_PAPER, rollout_steps=1),
     'no-grounding': replace(_PAPER, grounding=False),
     'no-refine': replace(_PAPER, model='no-refine'),

@@ -75,7 +75,7 @@ class Objective:
 
     def of_pool(self, fake: Sequence[Judgement]) -> dict[str, Tensor]:
         """Losses of frames that have no real counterpart."""
-        return {'pool_adversarial': self._config.adversarial_weight * generator_loss(fake)}
+        return {'pool_adversarial': self._config.pool_weight * generator_loss(fake)}
 
     def of_discriminator(self, real: Sequence[Judgement],
                          fake: Sequence[Judgement]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 import functools
+import itertools
 
 import torch
 from torch import nn, Tensor
@@ -27,6 +28,7 @@ class Unrolled:
         known: ``[B, T, 1, H, W]`` in [0, 1], 0 in holes.
         mu: ``[B, 256]`` mean of the style code.
         logvar: ``[B, 256]`` log variance of it.
+        lead: steps that were flown in front of these.
     """
 
     frames: Tensor
@@ -34,6 +36,7 @@ class Unrolled:
     known: Tensor
     mu: Tensor
     logvar: Tensor
+    lead: int = 0
 
 
 class Unroller(nn.Module):
@@ -56,7 +59,8 @@ class Unroller(nn.Module):
         self._backend = backend
 
     def forward(self, image: Tensor, disparity: Tensor, poses: Tensor, intrinsics: Tensor,
-                noise: Tensor | None = None, style: Tensor | None = None) -> Unrolled:
+                noise: Tensor | None = None, style: Tensor | None = None,
+                lead: int = 0) -> Unrolled:
         """Fly along given poses.
 
         Args:
@@ -68,6 +72,7 @@ class Unroller(nn.Module):
                 mean, as in flight.
             style: ``[B, 256]`` code of a flight that goes on; then nothing is encoded, and ``mu``
                 is the code itself.
+            lead: that many steps are flown first, without gradient; nothing is told of them.
         """
         fill_parametrization_cache(self.refiner)
         if style is None:
@@ -76,17 +81,19 @@ class Unroller(nn.Module):
         else:
             mu, logvar = style, torch.zeros_like(style)
         steps = []
-        for before, after in zip(poses.unbind(1)[:-1], poses.unbind(1)[1:], strict=True):
-            step = self._run(self._step, image, disparity, before, after, intrinsics, style)
+        for index, (before, after) in enumerate(itertools.pairwise(poses.unbind(1))):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and index >= lead):
+                step = self._run(self._step, image, disparity, before, after, intrinsics, style)
             steps.append(step)
             image, disparity = step[0], step[1].clamp(MIN_DISPARITY, MAX_DISPARITY)
+        del steps[:lead]
         frames, rendered, known = [], [], []
         for refined_image, refined_disparity, *view in steps:
             frames.append(torch.cat([refined_image, refined_disparity], dim=1))
             rendered.append(torch.cat(view[:2], dim=1))
             known.append(view[2])
         return Unrolled(*(torch.stack(parts, dim=1) for parts in (frames, rendered, known)),
-                        mu, logvar)
+                        mu, logvar, lead)
 
     def _run(self, function: Callable[..., tuple[Tensor, ...]],
              *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -133,7 +133,7 @@ def _checkpoint(folder: Path, config: TrainingConfig, name: str) -> Path:
 def _dataset(config: TrainingConfig, bags: Sequence[Path], splits: tuple[str, ...] | None,
              learning: bool = True) -> SequenceDataset:
     return SequenceDataset(
-        bags, steps=config.rollout_steps, size=config.size, split=splits,
+        bags, steps=config.lead_steps + config.rollout_steps, size=config.size, split=splits,
         augmentation=DEFAULT_AUGMENTATION if learning and config.augment else None,
         stride=CameraSpeed(config.speed), shuffle=learning, seed=config.seed)
 
@@ -142,7 +142,8 @@ def _held_out(config: TrainingConfig, bags: Sequence[Path],
               splits: tuple[str, ...] | None) -> list[dict[str, Tensor]]:
     """Batches to validate on: evenly spaced sequences, always the same; empty without clips."""
     # Errors are told for five steps, whatever is trained.
-    config = replace(config, rollout_steps=max(config.rollout_steps, _VALIDATION_STEPS))
+    config = replace(config, lead_steps=0,
+                     rollout_steps=max(config.rollout_steps, _VALIDATION_STEPS))
     try:
         sequences = _dataset(config, bags, splits, learning=False)
     except ClipError:

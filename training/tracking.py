@@ -55,7 +55,7 @@ def picture_of(batch: Mapping[str, Tensor], unrolled: Unrolled) -> Tensor:
     """
     rows = []
     for step, (frame, rendered) in enumerate(
-            zip(unrolled.frames[0], unrolled.rendered[0], strict=True), start=1):
+            zip(unrolled.frames[0], unrolled.rendered[0], strict=True), start=unrolled.lead + 1):
         target = batch['disparity'][0, step]
         rows.append(torch.cat([
             rendered[:3], frame[:3], batch['image'][0, step],

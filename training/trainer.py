@@ -226,8 +226,10 @@ class Trainer:
 
     def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], Unrolled]:
         """Gradients, and steps of the optimisers, from one batch."""
-        targets = torch.cat([batch['image'], batch['disparity']], dim=2)[:, 1:]
-        losses, unrolled, pooled = self._teach_refiner(batch, targets)
+        lead = self._lead()
+        targets = torch.cat([batch['image'], batch['disparity']], dim=2)
+        targets = targets[:, lead + 1:lead + 1 + self.config.rollout_steps]
+        losses, unrolled, pooled = self._teach_refiner(batch, targets, lead)
         if self.discriminator is not None:
             fakes = [frames.detach() for frames in (unrolled.frames.flatten(0, 1), pooled)
                      if frames is not None]
@@ -235,10 +237,10 @@ class Trainer:
         return {name: loss.detach() for name, loss in losses.items()}, unrolled
 
     @one_normalisation
-    def _teach_refiner(self, batch: Batch, targets: Tensor) -> tuple[
+    def _teach_refiner(self, batch: Batch, targets: Tensor, lead: int) -> tuple[
             dict[str, Tensor], Unrolled, Tensor | None]:
         """Losses, the roll-out, and the pool's frames."""
-        unrolled = self._unroll(batch)
+        unrolled = self._unroll(batch, lead)
         pooled = self._advance_pool(batch)
         real = self._look(targets.flatten(0, 1))
         fake = self._look(unrolled.frames.flatten(0, 1))
@@ -249,11 +251,18 @@ class Trainer:
         self._move(sum(losses.values()), self._generator_optimizer, self.refiner)
         return losses, unrolled, pooled
 
-    def _unroll(self, batch: Batch) -> Unrolled:
-        steps = self.config.rollout_steps + 1
+    def _lead(self) -> int:
+        """Draw the steps without gradient in front of a roll-out, the same on all ranks."""
+        generator = torch.Generator().manual_seed(
+            (self.config.seed * 1_000_003 + self.step) % 2**63)
+        return int(torch.randint(self.config.lead_steps + 1, (), generator=generator))
+
+    def _unroll(self, batch: Batch, lead: int) -> Unrolled:
+        steps = lead + self.config.rollout_steps + 1
         noise = style_noise(self.config.seed, batch['index'], batch['image'])
         return self._unroller(batch['image'][:, 0], batch['disparity'][:, 0],
-                              batch['pose'][:, :steps], batch['intrinsics'][:, 0], noise)
+                              batch['pose'][:, :steps], batch['intrinsics'][:, 0], noise,
+                              lead=lead)
 
     def _advance_pool(self, batch: Batch) -> Tensor | None:
         """Frames ``[N, 4, H, W]`` of running flights, with gradient."""

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infinite_nature_ros import camera, sky as skies
+from infinite_nature_ros import camera
 from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.frame import Frame
-from infinite_nature_ros.grounding import ground
 from infinite_nature_ros.photos import load_photo
 from infinite_nature_ros.refining import create_model, Refiner
-from infinite_nature_ros.rendering import render, Rendered
+from infinite_nature_ros.sky import SkyDome
 from infinite_nature_ros.skyline import detect_sky, level_with_skyline
+from infinite_nature_ros.stepping import Stepper
 
 DEFAULT_SIZE = (160, 256)
 """Height and width of the paper's frames."""
@@ -68,8 +68,7 @@ class Flight:
         self._refiner = refiner.to(self.device)
         # Networks of the paper's ablation say that they fly without.
         self._grounding = getattr(refiner, 'grounding', True)
-        self._dome = self._make_dome()
-        self._sky_seen: tuple[Tensor, Tensor] | None = None
+        self._stepper = self._make_stepper()
         self.reset(seed=seed)
 
     @classmethod
@@ -200,60 +199,20 @@ class Flight:
             groups[group][name] = value.to(self.device, copy=True)
         self._start, self._frame = Frame(**groups['start']), Frame(**groups['frame'])
         self._state = groups['state'].get('', groups['state'])
-        self._dome = self._make_dome()
+        self._stepper = self._make_stepper()
 
     @torch.no_grad()
     def _advance(self, pose: Tensor, carried: Tensor) -> Frame:
         """One render, refine, ground and sky; ``carried`` is the known of the last frame."""
-        intrinsics = self.intrinsics
-        with self._timed('render'):
-            view, matte, dome = self._render(pose, carried)
-        rendered, known = view
-        with self._timed('refine'):
-            image, disparity = self._refiner.refine(rendered, self._state)
-        with self._timed('ground'):
-            if self._grounding:
-                disparity = ground(rendered, disparity)
-            disparity = disparity.clamp(camera.MIN_DISPARITY, camera.MAX_DISPARITY)
-        if self._dome is not None:
-            with self._timed('sky'):
-                image, disparity = skies.keep_sky(image, disparity, matte, dome)
-        return Frame(image.clamp(0, 1), disparity, known.clamp(0, 1), pose, intrinsics, matte)
+        return self._stepper.advance(self._frame, pose, self._state, carried)
 
-    def _render(self, pose: Tensor,
-                carried: Tensor) -> tuple[tuple[Rendered, Tensor], Tensor | None, Tensor | None]:
-        """Warp the last frame: the view for the refiner, what of it is known, matte and dome."""
-        frame, intrinsics = self._frame, self.intrinsics
-        if self._dome is None:
-            layers = torch.cat([frame.image, carried], dim=1)
-            rendered = self._warp(layers, frame.disparity, pose)
-            view, (share,) = _split(rendered)
-            return (view, share * rendered.known.sqrt()), None, None
-        layer = skies.ground_layer(frame.image, frame.sky, self._sky_at(frame.pose))
-        rendered = self._warp(torch.cat([layer, carried, frame.sky], dim=1),
-                              skies.ground_disparity(frame.disparity, frame.sky), pose)
-        view, (share, rendered_sky) = _split(rendered)
-        matte = skies.warped_matte(rendered_sky, view, pose, intrinsics)
-        dome = self._sky_at(pose)
-        view = skies.insert_sky(view, rendered_sky, matte, dome)
-        known = torch.minimum(share, view.known)
-        return (view, torch.where(matte > 0.5, view.known, known)), matte, dome
-
-    def _sky_at(self, pose: Tensor) -> Tensor:
-        """Sky all over a view; kept, for where one step ends the next one starts."""
-        if self._sky_seen is None or self._sky_seen[0] is not pose:
-            self._sky_seen = pose, self._dome.view(pose, self.intrinsics)
-        return self._sky_seen[1]
-
-    def _warp(self, layers: Tensor, disparity: Tensor, pose: Tensor) -> Rendered:
-        return render(layers, disparity, self._frame.pose, pose, self.intrinsics,
-                      self.intrinsics, backend=self._backend)
-
-    def _make_dome(self) -> skies.SkyDome | None:
+    def _make_stepper(self) -> Stepper:
         start = self._start
-        if start.sky is None:
-            return None
-        return skies.SkyDome.from_photo(start.image, start.sky, start.pose, start.intrinsics)
+        dome = None
+        if start.sky is not None:
+            dome = SkyDome.from_photo(start.image, start.sky, start.pose, start.intrinsics)
+        return Stepper(self._refiner, dome, grounding=self._grounding, backend=self._backend,
+                       timed=self._timed)
 
     def _count_sub_steps(self, target: Tensor) -> int:
         """Sub-steps that keep every world within ``max_step``."""
@@ -362,12 +321,6 @@ def _check_max_step(max_step: tuple[float, float]) -> tuple[float, float]:
 def _to(frame: Frame, device: torch.device) -> Frame:
     return Frame(**{name: value.to(device, torch.float32, copy=True)
                     for name, value in frame.tensors().items()})
-
-
-def _split(rendered: Rendered) -> tuple[Rendered, Sequence[Tensor]]:
-    """Part the RGB that refiners see from the channels that rode along."""
-    colours, riders = rendered.image[:, :3], rendered.image[:, 3:]
-    return Rendered(colours, rendered.disparity, rendered.known), riders.split(1, dim=1)
 
 
 def _merge(chosen: Tensor, fresh: Tensor, present: Tensor) -> Tensor:

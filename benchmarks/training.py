@@ -17,7 +17,7 @@ import torch
 from infinite_nature_training.configs import CONFIGS, load_config, TrainingConfig
 from infinite_nature_training.features import load_vgg16
 from infinite_nature_training.losses import PerceptualLoss
-from infinite_nature_training.trainer import Trainer
+from infinite_nature_training.sequence_trainer import SequenceTrainer
 
 _ITERATIONS = 3
 
@@ -35,7 +35,7 @@ def measure(name: str) -> None:
     """Train a few iterations on noise and print the row."""
     config = replace(load_config(name), iterations=_ITERATIONS, workers=0)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, Path(folder), PerceptualLoss(load_vgg16()))
+        trainer = SequenceTrainer(config, Path(folder), PerceptualLoss(load_vgg16()))
         times: list[float] = []
         trainer.run(_batches(config, times))
     if torch.cuda.is_available():
@@ -50,7 +50,7 @@ def measure(name: str) -> None:
 
 def _batches(config: TrainingConfig, times: list[float]) -> Iterator[dict[str, torch.Tensor]]:
     """Noise over a plane that the camera flies along; notes when each batch is asked for."""
-    batch, frames, (height, width) = config.batch_size, config.rollout_steps + 1, config.size
+    batch, frames, (height, width) = config.batch_size, config.lead_steps + config.rollout_steps + 1, config.size
     pose = torch.eye(3, 4).repeat(batch, frames, 1, 1)
     pose[:, :, 2, 3] = -0.1 * torch.arange(frames)
     disparity = torch.linspace(0.02, 0.8, height).reshape(1, 1, 1, height, 1)

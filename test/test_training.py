@@ -33,7 +33,7 @@ from infinite_nature_training.checkpoints import Checkpoints, load_checkpoint
 from infinite_nature_training.configs import CONFIGS, load_config, TrainingConfig
 from infinite_nature_training.flight_pool import FlightPool
 from infinite_nature_training.rollout import Unroller
-from infinite_nature_training.trainer import Trainer
+from infinite_nature_training.sequence_trainer import SequenceTrainer
 from infinite_nature_training.validation import direct_errors, measure
 
 ROOT = Path(__file__).parents[1]
@@ -224,7 +224,7 @@ def test_the_log_has_losses_errors_and_pictures(bags: Path, tmp_path: Path) -> N
 
 def test_a_nan_stops_with_its_batch_saved(bags: Path, tmp_path: Path) -> None:
     run = tmp_path / 'run'
-    trainer = Trainer(settings('iterations=5'), run)
+    trainer = SequenceTrainer(settings('iterations=5'), run)
     batch = {'image': torch.full((1, 3, 3, 64, 96), 100.0),
              'disparity': torch.full((1, 3, 1, 64, 96), 0.3),
              'pose': torch.eye(3, 4).repeat(1, 3, 1, 1), 'index': torch.arange(1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn, Tensor
@@ -69,6 +70,14 @@ class MultiscaleDiscriminator(nn.Module):
                 frames = F.avg_pool2d(frames, 2)
             judgements.append(network(frames))
         return judgements
+
+
+def part_judgements(judgements: Sequence[Judgement],
+                    count: int) -> tuple[list[Judgement], list[Judgement]]:
+    """Part what was said of a batch: of its first ``count`` frames, and of the others."""
+    first, rest = ([Judgement(scale.logits[rows], [feature[rows] for feature in scale.features])
+                    for scale in judgements] for rows in (slice(count), slice(count, None)))
+    return first, rest
 
 
 def _conv(inputs: int, outputs: int, stride: int = 2) -> nn.Conv2d:

@@ -20,6 +20,7 @@ from infinite_nature_training.datasets import DEFAULT_AUGMENTATION, SequenceData
 from infinite_nature_training.features import load_vgg16
 from infinite_nature_training.losses import PerceptualLoss
 from infinite_nature_training.provenance import describe_run
+from infinite_nature_training.sequence_trainer import SequenceTrainer
 from infinite_nature_training.trainer import build_learner, Trainer
 
 CONFIG_FILE = 'config.json'
@@ -55,7 +56,7 @@ def train(config: TrainingConfig, bags: Sequence[Path], folder: Path, *,
     sequences = _dataset(config, bags, LEARNED)
     held_out = _held_out(config, validation or bags, HELD_OUT if not validation else None)
     perceptual = PerceptualLoss(load_vgg16(vgg)) if config.perceptual_weight else None
-    trainer = Trainer(config, folder, perceptual, describe_run(sequences.infos, config.seed))
+    trainer = SequenceTrainer(config, folder, perceptual, describe_run(sequences.infos, config.seed))
     if trainer.processes[0] == 0:
         partial = folder / f'{CONFIG_FILE}.partial'
         partial.write_text(config.to_json(), encoding='utf-8')

@@ -37,10 +37,10 @@ class Tracker:
                 self._writer.add_scalar(f'validation/{kind}_{number}', value, step)
         self._writer.flush()
 
-    def pictures(self, step: int, batch: Mapping[str, Tensor], unrolled: Unrolled) -> None:
-        """Write the first sequence: a row a step, of render, refined, target and disparity."""
-        self._writer.add_image('input', batch['image'][0, 0], step)
-        self._writer.add_image('steps', picture_of(batch, unrolled), step)
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Write pictures ``[3, h, w]`` in [0, 1] by name."""
+        for name, picture in pictures.items():
+            self._writer.add_image(name, picture, step)
         self._writer.flush()
 
     def close(self) -> None:

@@ -1,14 +1,18 @@
-"""Trainer: a refiner learns from sequences, and nothing of it is ever lost (paper, section 5)."""
+"""Trainer: a refiner learns, on any devices, and nothing of it is ever lost.
+
+This is the plumbing; what is learned from a batch is told by a subclass for each of the papers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 import math
 from pathlib import Path
 import signal
 import threading
-from typing import Any
+from typing import Any, TypeAlias
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -19,7 +23,7 @@ from torch import nn, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from infinite_nature_ros.refining import build_network
+from infinite_nature_ros.refining import build_network, Refiner
 from infinite_nature_ros.refining.registry import model_entry
 from infinite_nature_ros.refining.spade import add_spectral_norm, SpadeRefiner
 from infinite_nature_training.checkpoints import (
@@ -30,24 +34,20 @@ from infinite_nature_training.checkpoints import (
 )
 from infinite_nature_training.configs import TrainingConfig
 from infinite_nature_training.datasets import to_float
-from infinite_nature_training.discriminator import Judgement, MultiscaleDiscriminator
+from infinite_nature_training.discriminator import Judgement
 from infinite_nature_training.flight_pool import FlightPool
 from infinite_nature_training.losses import PerceptualLoss
-from infinite_nature_training.objective import Objective
-from infinite_nature_training.rollout import (
-    one_normalisation,
-    style_noise,
-    Unrolled,
-    Unroller,
-)
 from infinite_nature_training.tracking import Tracker
-from infinite_nature_training.validation import measure
+from infinite_nature_training.validation import Errors
 
-Batch = Mapping[str, Tensor]
+Batch: TypeAlias = Mapping[str, Tensor]
+
+Made: TypeAlias = Any
+"""What came of a batch; only the subclass that made it looks into it."""
 
 
-def build_learner(config: TrainingConfig) -> SpadeRefiner:
-    """Build the network that a configuration trains, under spectral norm.
+def build_learner(config: TrainingConfig) -> nn.Module:
+    """Build the network that a configuration trains, those of the SPADE family under spectral norm.
 
     Raises:
         ValueError: if its model has nothing to learn.
@@ -55,11 +55,11 @@ def build_learner(config: TrainingConfig) -> SpadeRefiner:
     if not model_entry(config.model).needs_weights:
         raise ValueError(f'model {config.model!r} has nothing to learn; fly it as it is: '
                          f'infinite-nature fly --model {config.model}')
-    return add_spectral_norm(build_network(
-        config.model, image_size=config.size, grounding=config.grounding))
+    network = build_network(config.model, image_size=config.size, grounding=config.grounding)
+    return add_spectral_norm(network) if isinstance(network, SpadeRefiner) else network
 
 
-class Trainer:
+class Trainer(ABC):
     """One training run in a folder: checkpoints, log, configuration.
 
     Args:
@@ -78,6 +78,8 @@ class Trainer:
         self.step = 0
         self.history: dict[str, float] = {}
         self._provenance = dict(provenance or {})
+        # What else goes into checkpoints, with a state_dict, by name.
+        self._companions: dict[str, FlightPool] = {}
         # accelerate keeps one precision for the whole program; each run has its own here.
         AcceleratorState._reset_state()
         self._accelerator = Accelerator(
@@ -87,9 +89,6 @@ class Trainer:
         self._perceptual = self._place(perceptual)
         self._build()
         self._checkpoints = Checkpoints(folder / 'checkpoints', config.keep_checkpoints)
-        parts = self._accelerator.num_processes * config.accumulate
-        self._objective = Objective(config, self._perceptual, parts)
-        self._pool = FlightPool(config, self.device) if config.pool_flights else None
         self._stopping = False
 
     @property
@@ -114,14 +113,12 @@ class Trainer:
         self._ema = AveragedModel(refiner, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self._ema.eval()
         self.refiner = refiner
-        unroller = Unroller(refiner, grounding=config.train_grounding,
-                            checkpointing=config.checkpointing, backend=config.backend)
         self._unroller, self._generator_optimizer = self._accelerator.prepare(
-            unroller, torch.optim.Adam(refiner.parameters(), config.generator_rate, config.betas))
+            self._make_unroller(refiner),
+            torch.optim.Adam(refiner.parameters(), config.generator_rate, config.betas))
         self.discriminator = None
         if config.needs_discriminator:
-            self.discriminator = self._place(
-                MultiscaleDiscriminator(config.discriminator_width)).train()
+            self.discriminator = self._place(self._make_discriminator()).train()
             self._judge, self._discriminator_optimizer = self._accelerator.prepare(
                 self.discriminator, torch.optim.Adam(
                     self.discriminator.parameters(), config.discriminator_rate, config.betas))
@@ -149,8 +146,8 @@ class Trainer:
                 self.discriminator.load_state_dict(groups['discriminator'])
                 load_optimizer(self._discriminator_optimizer,
                                groups.get('discriminator_optimizer', {}))
-            if self._pool is not None:
-                self._pool.load_state_dict(groups.get('pool', {}))
+            for name, companion in self._companions.items():
+                companion.load_state_dict(groups.get(name, {}))
         except (KeyError, RuntimeError) as error:
             raise ValueError(f'{newest} is of other networks than the configuration says; '
                              f'resume with the config.json of that run ({error})') from error
@@ -166,8 +163,7 @@ class Trainer:
         if self.discriminator is not None:
             groups['discriminator'] = self.discriminator.state_dict()
             groups['discriminator_optimizer'] = optimizer_tensors(self._discriminator_optimizer)
-        if self._pool is not None:
-            groups['pool'] = self._pool.state_dict()
+        groups |= {name: companion.state_dict() for name, companion in self._companions.items()}
         return self._checkpoints.save(self.step, groups, {
             'config': vars(self.config), 'metrics': self.history, **self._provenance})
 
@@ -189,13 +185,13 @@ class Trainer:
                 total=config.iterations, initial=self.step, desc='training', unit='it',
                 disable=not main, dynamic_ncols=True) as bar:
             while self.step < config.iterations and not self._stopping:
-                losses, unrolled, batch = self._iterate(batches)
+                losses, made, batch = self._iterate(batches)
                 self.step += 1
                 bar.update()
                 if self.step % config.log_every == 0:
                     self._log(losses, tracker, bar)
                 if tracker and self.step % config.picture_every == 0:
-                    tracker.pictures(self.step, batch, unrolled)
+                    tracker.pictures(self.step, self._pictures(batch, made))
                 if validation and self.step % config.validate_every == 0:
                     saved = self._validate(validation, tracker)
                 elif self.step % config.checkpoint_every == 0:
@@ -206,7 +202,7 @@ class Trainer:
         if tracker:
             tracker.close()
 
-    def _iterate(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Unrolled, Batch]:
+    def _iterate(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Made, Batch]:
         """Move the weights once."""
         networks = [self._unroller, *([self._judge] if self.discriminator else [])]
         for part in range(self.config.accumulate):
@@ -215,60 +211,34 @@ class Trainer:
                 # All parts of a batch see the same weights: the norm iterates for the first alone.
                 network.train(part == 0)
             with self._accelerator.accumulate(*networks):
-                losses, unrolled = self._learn(batch)
+                losses, made = self._learn(batch)
         self._ema.update_parameters(self.refiner)
-        return losses, unrolled, batch
+        return losses, made, batch
 
     def _to_device(self, batch: Batch) -> dict[str, Tensor]:
         # They travel as they are stored, a third of the bytes.
         return to_float({name: value.to(self.device) for name, value in batch.items()
                          if isinstance(value, Tensor)}, self._dtype)
 
-    def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], Unrolled]:
-        """Gradients, and steps of the optimisers, from one batch."""
-        lead = self._lead()
-        targets = torch.cat([batch['image'], batch['disparity']], dim=2)
-        targets = targets[:, lead + 1:lead + 1 + self.config.rollout_steps]
-        losses, unrolled, pooled = self._teach_refiner(batch, targets, lead)
-        if self.discriminator is not None:
-            fakes = [frames.detach() for frames in (unrolled.frames.flatten(0, 1), pooled)
-                     if frames is not None]
-            losses |= self._teach_discriminator(targets.flatten(0, 1), torch.cat(fakes), batch)
-        return {name: loss.detach() for name, loss in losses.items()}, unrolled
+    @abstractmethod
+    def _make_unroller(self, refiner: Refiner) -> nn.Module:
+        """Wrap the refiner in all that a batch does with it: one forward pass, which DDP sees."""
 
-    @one_normalisation
-    def _teach_refiner(self, batch: Batch, targets: Tensor, lead: int) -> tuple[
-            dict[str, Tensor], Unrolled, Tensor | None]:
-        """Losses, the roll-out, and the pool's frames."""
-        unrolled = self._unroll(batch, lead)
-        pooled = self._advance_pool(batch)
-        real = self._look(targets.flatten(0, 1))
-        fake = self._look(unrolled.frames.flatten(0, 1))
-        losses = self._objective.of_generator(unrolled, targets, batch['index'], real, fake)
-        if pooled is not None:
-            losses |= self._objective.of_pool(self._look(pooled))
-        self._check(losses, batch)
-        self._move(sum(losses.values()), self._generator_optimizer, self.refiner)
-        return losses, unrolled, pooled
+    @abstractmethod
+    def _make_discriminator(self) -> nn.Module:
+        """Build what tells real frames from others."""
 
-    def _lead(self) -> int:
-        """Draw the steps without gradient in front of a roll-out, the same on all ranks."""
-        generator = torch.Generator().manual_seed(
-            (self.config.seed * 1_000_003 + self.step) % 2**63)
-        return int(torch.randint(self.config.lead_steps + 1, (), generator=generator))
+    @abstractmethod
+    def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], Made]:
+        """Take gradients, and steps of the optimisers, from one batch."""
 
-    def _unroll(self, batch: Batch, lead: int) -> Unrolled:
-        steps = lead + self.config.rollout_steps + 1
-        noise = style_noise(self.config.seed, batch['index'], batch['image'])
-        return self._unroller(batch['image'][:, 0], batch['disparity'][:, 0],
-                              batch['pose'][:, :steps], batch['intrinsics'][:, 0], noise,
-                              lead=lead)
+    @abstractmethod
+    def _pictures(self, batch: Batch, made: Made) -> dict[str, Tensor]:
+        """Draw what became of a batch: ``[3, h, w]`` by name."""
 
-    def _advance_pool(self, batch: Batch) -> Tensor | None:
-        """Frames ``[N, 4, H, W]`` of running flights, with gradient."""
-        if self._pool is None:
-            return None
-        return self._pool.advance(self._unroller, batch, self.step / self.config.iterations)
+    @abstractmethod
+    def _measure(self, batches: Iterable[Batch]) -> Errors:
+        """Compare what the averaged weights make of held-out batches with what is real."""
 
     def _look(self, frames: Tensor) -> list[Judgement]:
         """Ask the discriminator, without teaching it."""
@@ -280,17 +250,6 @@ class Trainer:
                 return self.discriminator(frames)
         finally:
             self.discriminator.requires_grad_(True)
-
-    @one_normalisation
-    def _teach_discriminator(self, real: Tensor, fake: Tensor,
-                             batch: Batch) -> dict[str, Tensor]:
-        judgements = self._judge(torch.cat([real, fake]))
-        split = [[Judgement(*_part(scale, slice(*ends))) for scale in judgements]
-                 for ends in ((0, len(real)), (len(real), None))]
-        losses = self._objective.of_discriminator(*split)
-        self._check(losses, batch)
-        self._move(sum(losses.values()), self._discriminator_optimizer, self.discriminator)
-        return losses
 
     def _move(self, loss: Tensor, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
         self._accelerator.backward(loss)
@@ -321,7 +280,7 @@ class Trainer:
     def _validate(self, batches: Sequence[Batch], tracker: Tracker | None) -> int:
         """Measure the averaged weights and write a checkpoint; returns the step."""
         if self._accelerator.is_main_process:
-            errors = measure(self.averaged, map(self._to_device, batches), self._perceptual)
+            errors = self._measure(map(self._to_device, batches))
             metric = sum(errors.perceptual or errors.l1) / len(errors.l1)
             tracker.errors(self.step, errors)
             self.history['validation'] = metric
@@ -348,7 +307,3 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _part(scale: Judgement, rows: slice) -> tuple[Tensor, list[Tensor]]:
-    return scale.logits[rows], [feature[rows] for feature in scale.features]

@@ -20,6 +20,9 @@ _FAR_SOFTENING = 0.02
 # How much of a pixel must have been carried over for its colour to count.
 _KNOWN_THRESHOLD = 0.25
 
+# RGB and log disparity of a view of which nothing is known: grey, at medium distance.
+_GREY = (0.5, 0.5, 0.5, -2.0)
+
 # Levels of the pyramid that shrink the width alone.
 _LEVEL_STEPS = 4
 
@@ -60,16 +63,19 @@ def push_pull(values: Tensor, weight: Tensor, known: Tensor, *,
     return torch.lerp(smooth, values, known)
 
 
-def fill_holes(rendered: Rendered, mean: Tensor) -> tuple[Tensor, Tensor]:
+def fill_holes(rendered: Rendered, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Finish a rendered view smoothly, without inventing detail.
 
     Args:
         rendered: the view with its holes.
-        mean: ``[B, 4, 1, 1]`` RGB and log disparity for a view of which nothing is known.
+        mean: ``[B, 4, 1, 1]`` RGB and log disparity for a view of which nothing is known; ``None``
+            for grey at medium distance.
 
     Returns:
         image ``[B, 3, H, W]`` in [0, 1] and disparity ``[B, 1, H, W]`` in [0.01, 1].
     """
+    if mean is None:
+        mean = rendered.image.new_tensor(_GREY).reshape(1, 4, 1, 1)
     known = (rendered.known > _KNOWN_THRESHOLD).to(rendered.known.dtype)
     # Clamped before the root, whose gradient at 0 is infinite.
     whole = rendered.known.clamp(min=_KNOWN_THRESHOLD ** 2).sqrt()

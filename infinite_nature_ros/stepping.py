@@ -83,6 +83,11 @@ class Stepper:
 
     def warp(self, frame: Frame, pose: Tensor, carried: Tensor) -> Warped:
         """Render from a pose, with the sky put in; arguments as of ``advance``."""
+        # The geometry keeps its precision where networks run in half.
+        with torch.autocast(frame.image.device.type, enabled=False):
+            return self._warp(frame, pose, carried)
+
+    def _warp(self, frame: Frame, pose: Tensor, carried: Tensor) -> Warped:
         if self._dome is None:
             rendered = self._render(torch.cat([frame.image, carried], dim=1), frame.disparity,
                                     frame, pose)

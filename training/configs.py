@@ -19,11 +19,13 @@ class TrainingConfig:
     Where neither says anything, the note behind a field says whose choice it is.
     """
 
+    # What is learned from: sequences of posed frames (Infinite Nature), or photos (Zero).
+    learns_from: str = 'sequences'
     # Network to train, a name of refining.list_models().
     model: str = 'infinite-nature'
-    # Height and width of the frames (paper, section 5).
+    # Height and width of the frames (paper, section 5; Zero: 128 x 128).
     size: tuple[int, int] = (160, 256)
-    # T: steps of render, refine, repeat with gradient (paper, section 5).
+    # T: steps of render, refine, repeat with gradient (paper, section 5); the most of them in Zero.
     rollout_steps: int = 5
     # Steps flown without gradient in front of them, up to this many, so that late frames meet real
     # ones too (ours; the pushforward of Brandstetter et al. 2022).
@@ -51,6 +53,28 @@ class TrainingConfig:
     feature_matching_weight: float = 10.0
     # Weight of the divergence of the style code, summed over the batch (release).
     divergence_weight: float = 0.05
+
+    # Photos: weight of the L1 loss on disparity alone (Zero has none on RGB).
+    disparity_weight: float = 0.0
+    # Photos: factor on all that is compared where a made frame is the model (Zero).
+    late_weight: float = 0.05
+    # Photos: weight of R1, the squared gradient at real frames (Zero: 0.15 on LHQ, 0.004 on ACID).
+    r1_weight: float = 0.15
+    # Photos: iterations between two times that R1 is computed; it counts that often then (Zero).
+    r1_every: int = 16
+    # Photos: judge only the last frame of a flight, against the photo it began at (Zero); without,
+    # all of its frames, which are then many more than the photos.
+    balanced: bool = True
+    # Photos: iterations on cycles alone, before any flight (Zero).
+    cycle_iterations: int = 200_000
+    # Photos: iterations until the longest flight grows by a step (Zero); 0: it's T at once.
+    growth_iterations: int = 25_000
+    # Photos: last steps of a flight that gradients go back through; 0: all (Zero).
+    gradient_steps: int = 0
+    # Photos: keep the sky of the photos in training, as flights do (Zero).
+    sky: bool = True
+    # Photos: least and greatest share of a photo's height that a crop takes (ours).
+    crop: tuple[float, float] = (0.5, 1.0)
 
     # Learning rate of the refiner (Park et al. 2019; neither paper nor release says).
     generator_rate: float = 1e-4
@@ -112,10 +136,16 @@ class TrainingConfig:
                  f'size is {height} x {width}; give multiples of {_DIVISOR}, at least 64')
         for name in ('rollout_steps', 'batch_size', 'accumulate', 'iterations', 'log_every',
                      'picture_every', 'checkpoint_every', 'keep_checkpoints', 'validate_every',
-                     'validation_sequences', 'discriminator_width'):
+                     'validation_sequences', 'discriminator_width', 'r1_every'):
             _require(getattr(self, name) >= 1, f'{name} is {getattr(self, name)}; give 1 or more')
-        for name in ('lead_steps', *(field.name for field in fields(self)
-                                     if field.name.endswith('_weight'))):
+        _require(self.learns_from in ('sequences', 'photos'),
+                 f'learns_from is {self.learns_from!r}; give sequences or photos')
+        _require(self.learns_from == 'sequences' or not self.pool_flights,
+                 'pool_flights are of sequences; photos have flights of their own')
+        _require(0 < self.crop[0] <= self.crop[1] <= 1,
+                 f'crop is {self.crop}; give least and greatest share, above 0 and up to 1')
+        for name in ('lead_steps', 'cycle_iterations', 'growth_iterations', 'gradient_steps', *(field.name for field in fields(self)
+                     if field.name.endswith('_weight'))):
             _require(getattr(self, name) >= 0, f'{name} is {getattr(self, name)}; give 0 or more')
         _require(self.adversarial_weight > 0 or not self.feature_matching_weight,
                  'feature_matching_weight needs a discriminator; set it to 0 as well')
@@ -195,6 +225,24 @@ _TINY = replace(
     feature_matching_weight=2.0, divergence_weight=1e-4, discriminator_width=32, perceptual_steps=1,
     ema_decay=0.99, generator_rate=2e-4, discriminator_rate=4e-4, checkpointing=False)
 
+# Zero as published; the style of the first paper's generator needs no divergence here, and where
+# neither paper nor release says anything (rates, clipping) it's ours.
+_ZERO = replace(
+    _PAPER, learns_from='photos', size=(128, 128), rollout_steps=10, batch_size=32,
+    iterations=1_800_000, grounding=False, reconstruction_weight=0.0, disparity_weight=1.0,
+    adversarial_weight=1.0, feature_matching_weight=0.0, divergence_weight=0.0,
+    betas=(0.0, 0.99), gradient_clip=1.0)
+
+# Learns within half an hour on two cores: flights are long, but gradients go through their last
+# steps alone.
+_ZERO_TINY = replace(
+    _TINY, learns_from='photos', rollout_steps=20, gradient_steps=2, batch_size=4,
+    feature_matching_weight=0.0, divergence_weight=0.0, train_grounding=True,
+    cycle_iterations=300, growth_iterations=30, gradient_clip=1.0, betas=(0.0, 0.99))
+
+_NO_CYCLE = {'reconstruction_weight': 0.0, 'disparity_weight': 0.0, 'perceptual_weight': 0.0,
+             'cycle_iterations': 0}
+
 CONFIGS = {
     'infinite-nature': _PAPER,
     'infinite-nature-small': replace(_PAPER, model='infinite-nature-small'),
@@ -204,6 +252,13 @@ CONFIGS = {
     'no-repeat': replace(_PAPER, rollout_steps=1),
     'no-grounding': replace(_PAPER, grounding=False),
     'no-refine': replace(_PAPER, model='no-refine'),
+    'zero': _ZERO,
+    'zero-comodgan': replace(_ZERO, model='comodgan'),
+    'zero-tiny': _ZERO_TINY,
+    'zero-no-cycle': replace(_ZERO, **_NO_CYCLE),
+    'zero-no-balance': replace(_ZERO, balanced=False),
+    'zero-no-progressive': replace(_ZERO, cycle_iterations=0, growth_iterations=0),
+    'zero-no-sky': replace(_ZERO, sky=False),
 }
 """Configurations by name."""
 

@@ -115,7 +115,8 @@ class Unroller(nn.Module):
         return refined_image, refined_disparity, view.image, view.disparity, view.known
 
 
-def style_noise(seed: int, indices: Tensor, like: Tensor) -> Tensor:
+def style_noise(seed: int, indices: Tensor, like: Tensor,
+                length: int = STYLE_LENGTH) -> Tensor:
     """Noise of style codes, drawn for each sample by its global index.
 
     However samples are spread over batches and ranks, each gets the same noise.
@@ -124,15 +125,22 @@ def style_noise(seed: int, indices: Tensor, like: Tensor) -> Tensor:
         seed: of the training run.
         indices: ``[B]`` integers.
         like: a tensor whose device and type the noise gets.
+        length: of the noise.
 
     Returns:
-        ``[B, 256]`` standard normal.
+        ``[B, length]`` standard normal.
     """
     rows = []
     for index in indices.tolist():
         generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
-        rows.append(torch.randn(STYLE_LENGTH, generator=generator, dtype=torch.float64))
+        rows.append(torch.randn(length, generator=generator, dtype=torch.float64))
     return torch.stack(rows).to(like)
+
+
+def draw_steps(seed: int, iteration: int, most: int) -> int:
+    """Draw a number of steps, 0 to ``most``, that is the same on all ranks."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + iteration) % 2**63)
+    return int(torch.randint(most + 1, (), generator=generator))
 
 
 def fill_parametrization_cache(network: nn.Module) -> None:

@@ -16,6 +16,7 @@ from infinite_nature_training.flight_pool import FlightPool
 from infinite_nature_training.losses import PerceptualLoss
 from infinite_nature_training.objective import Objective
 from infinite_nature_training.rollout import (
+    draw_steps,
     one_normalisation,
     style_noise,
     Unrolled,
@@ -56,7 +57,7 @@ class SequenceTrainer(Trainer):
 
     def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], Unrolled]:
         """Gradients, and steps of the optimisers, from one batch."""
-        lead = self._lead()
+        lead = draw_steps(self.config.seed, self.step, self.config.lead_steps)
         targets = torch.cat([batch['image'], batch['disparity']], dim=2)
         targets = targets[:, lead + 1:lead + 1 + self.config.rollout_steps]
         losses, unrolled, pooled = self._teach_refiner(batch, targets, lead)
@@ -80,12 +81,6 @@ class SequenceTrainer(Trainer):
         self._check(losses, batch)
         self._move(sum(losses.values()), self._generator_optimizer, self.refiner)
         return losses, unrolled, pooled
-
-    def _lead(self) -> int:
-        """Draw the steps without gradient in front of a roll-out, the same on all ranks."""
-        generator = torch.Generator().manual_seed(
-            (self.config.seed * 1_000_003 + self.step) % 2**63)
-        return int(torch.randint(self.config.lead_steps + 1, (), generator=generator))
 
     def _unroll(self, batch: Batch, lead: int) -> Unrolled:
         steps = lead + self.config.rollout_steps + 1

@@ -59,10 +59,11 @@ def picture_of(batch: Mapping[str, Tensor], unrolled: Unrolled) -> Tensor:
         target = batch['disparity'][0, step]
         rows.append(torch.cat([
             rendered[:3], frame[:3], batch['image'][0, step],
-            _colours(frame[3]), _colours(target[0])], dim=2))
+            disparity_colours(frame[3]), disparity_colours(target[0])], dim=2))
     return torch.cat(rows, dim=1).detach().float().cpu().clamp(0, 1)
 
 
-def _colours(disparity: Tensor) -> Tensor:
+def disparity_colours(disparity: Tensor) -> Tensor:
+    """``[3, H, W]`` picture of a disparity ``[H, W]``."""
     colours = torch.from_numpy(colourise(disparity.detach().float().cpu().numpy()))
     return (colours.permute(2, 0, 1).float() / 255).to(disparity.device)

@@ -66,14 +66,16 @@ def measure(refiner: Refiner, batches: Iterable[Mapping[str, Tensor]],
     Raises:
         ValueError: if there is no batch.
     """
-    return _mean_errors(((roll_out(refiner, batch)[0], batch) for batch in batches), perceptual)
+    return mean_errors(((roll_out(refiner, batch)[0], batch['image'][:, 1:])
+                        for batch in batches), perceptual)
 
 
 @torch.no_grad()
 def direct_errors(batches: Iterable[Mapping[str, Tensor]],
                   perceptual: Distance | None = None) -> Errors:
     """Mean errors of the first frame, rendered from each pose at once and not refined."""
-    return _mean_errors(((_rendered_at_once(batch), batch) for batch in batches), perceptual)
+    return mean_errors(((_rendered_at_once(batch), batch['image'][:, 1:])
+                        for batch in batches), perceptual)
 
 
 def _rendered_at_once(batch: Mapping[str, Tensor]) -> Tensor:
@@ -85,12 +87,16 @@ def _rendered_at_once(batch: Mapping[str, Tensor]) -> Tensor:
                intrinsics[:, step]).image for step in range(1, poses.shape[1])], dim=1)
 
 
-def _mean_errors(pairs: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
-                 perceptual: Distance | None) -> Errors:
-    """Mean errors of images ``[B, T, 3, H, W]`` beside the batches that they belong to."""
+@torch.no_grad()
+def mean_errors(pairs: Iterable[tuple[Tensor, Tensor]],
+                perceptual: Distance | None = None) -> Errors:
+    """Mean errors of images ``[B, T, 3, H, W]`` beside what they should be.
+
+    Raises:
+        ValueError: if there is no pair.
+    """
     count, l1, features = 0, 0.0, 0.0
-    for images, batch in pairs:
-        targets = batch['image'][:, 1:]
+    for images, targets in pairs:
         count += len(images)
         l1 = l1 + len(images) * _by_step(F.l1_loss, images, targets)
         if perceptual is not None:

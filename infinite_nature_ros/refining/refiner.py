@@ -57,3 +57,27 @@ class Refiner(Protocol):
     def to(self, device: torch.device | str) -> Refiner:
         """Move to a device, in place, and return itself."""
         ...
+
+
+@runtime_checkable
+class TrainableRefiner(Refiner, Protocol):
+    """A network as a refiner: ``style`` and ``refine`` are differentiable.
+
+    Attributes:
+        noise_length: how many numbers of noise the style of a flight takes.
+    """
+
+    noise_length: int
+
+    def style(self, image: Tensor, disparity: Tensor, noise: Tensor) -> State:
+        """Look at the first frame of a flight, as ``begin`` does, with noise that is given.
+
+        Args:
+            image: ``[B, 3, H, W]`` RGB in [0, 1].
+            disparity: ``[B, 1, H, W]`` in [0.01, 1].
+            noise: ``[B, noise_length]`` standard normal.
+
+        Raises:
+            ValueError: if the shapes don't fit.
+        """
+        ...

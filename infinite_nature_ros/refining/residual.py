@@ -20,9 +20,6 @@ _KNOWN_CHANGE, _HOLE_CHANGE = 0.2, 0.6
 # The same for the logarithm of disparity.
 _KNOWN_LOG_CHANGE, _HOLE_LOG_CHANGE = 0.1, 1.0
 
-# RGB and log disparity of a view of which nothing is known: grey, at medium distance.
-_MEAN = (0.5, 0.5, 0.5, -2.0)
-
 
 class ResidualRefiner(SpadeRefiner):
     """SPADE generator whose output is added to a view filled by push-pull."""
@@ -45,8 +42,7 @@ class ResidualRefiner(SpadeRefiner):
         Raises:
             ValueError: if a side is not divisible by 32 or below 64, or the shapes don't fit.
         """
-        mean = rendered.image.new_tensor(_MEAN).reshape(1, 4, 1, 1)
-        image, disparity = fill_holes(rendered, mean)
+        image, disparity = fill_holes(rendered)
         filled = Rendered(image, disparity, rendered.known)
         colour, log_ratio = (2 * part - 1 for part in super().refine(filled, state))
         known = rendered.known

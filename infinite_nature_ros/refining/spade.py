@@ -140,6 +140,8 @@ class SpadeRefiner(nn.Module):
     size, and the generator's start grid is resampled.
     """
 
+    noise_length = STYLE_LENGTH
+
     def __init__(self, name: str, width: int, hidden: int, image_size: tuple[int, int],
                  grounding: bool = True) -> None:
         """Build an untrained network.
@@ -179,6 +181,11 @@ class SpadeRefiner(nn.Module):
         """
         rgbd = _join(image, disparity)
         return self.encoder(F.interpolate(rgbd, self.image_size, mode='area'))
+
+    def style(self, image: Tensor, disparity: Tensor, noise: Tensor) -> Tensor:
+        """Style codes ``[B, 256]`` drawn from their distributions; see ``TrainableRefiner``."""
+        mu, logvar = self.encode(image, disparity)
+        return mu + noise * (0.5 * logvar).exp()
 
     def begin(self, image: Tensor, disparity: Tensor, seed: int | None = None) -> Tensor:
         """Style codes ``[B, 256]`` for the whole flight: the mean, so that no seed is needed."""

@@ -46,15 +46,40 @@ def load_photo(source: Any, size: tuple[int, int] = (160, 256)) -> Tensor:
         ValueError: for a size that doesn't divide by 32, and for a photo that is missing, empty,
             corrupt, not an image, smaller than 64 pixels on a side, or beyond 120 megapixels.
     """
-    height, width = _check_size(size)
+    height, width = check_size(size)
+    small = crop_and_resize(read_photo(source), height, width)
+    pixels = np.asarray(small, dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def read_photo(source: Any) -> Image.Image:
+    """Read a whole photo, upright and in 8-bit RGB, whatever it was.
+
+    Args:
+        source: as ``load_photo`` takes it.
+
+    Raises:
+        ValueError: as ``load_photo`` does for a photo.
+    """
     name = _describe(source)
     picture = _open(source, name)
     _check_dimensions(picture, name)
     with _explaining(name):
         picture = ImageOps.exif_transpose(picture)
-    small = crop_and_resize(_to_rgb(picture), height, width)
-    pixels = np.asarray(small, dtype=np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    return _to_rgb(picture)
+
+
+def check_photo(path: str | Path) -> None:
+    """Refuse what can't be a photo by the head of its file; pixels are not decoded.
+
+    Raises:
+        ValueError: as ``load_photo`` does, but for damage further on in the file.
+    """
+    name = _describe(path)
+    with _explaining(name):
+        picture = Image.open(path)
+    with picture:
+        _check_dimensions(picture, name)
 
 
 def crop_and_resize(picture: Image.Image, height: int, width: int) -> Image.Image:
@@ -63,13 +88,25 @@ def crop_and_resize(picture: Image.Image, height: int, width: int) -> Image.Imag
     Enlarging interpolates linearly instead. Works for all modes that Pillow can resample, 'F'
     among them.
     """
-    across, down = _shares(picture.height, picture.width, height, width)
+    across, down = crop_shares(picture.height, picture.width, height, width)
     crop_width, crop_height = across * picture.width, down * picture.height
     left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
-    shrinks = crop_width >= width
+    return resize_part(picture, (left, top, left + crop_width, top + crop_height), height, width)
+
+
+def resize_part(picture: Image.Image, box: tuple[float, float, float, float], height: int,
+                width: int) -> Image.Image:
+    """Bring a part of a picture to size by averaging; where that enlarges it, interpolate.
+
+    Args:
+        picture: of any mode that Pillow can resample.
+        box: left, top, right and bottom in pixels, fractions allowed.
+        height: of the result.
+        width: of the result.
+    """
+    shrinks = box[2] - box[0] >= width
     method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return picture.resize((width, height), method,
-                          box=(left, top, left + crop_width, top + crop_height))
+    return picture.resize((width, height), method, box=box)
 
 
 def crop_intrinsics(intrinsics: Tensor, source_size: tuple[int, int],
@@ -84,14 +121,14 @@ def crop_intrinsics(intrinsics: Tensor, source_size: tuple[int, int],
     Returns:
         ``[B, 4]``.
     """
-    shares = intrinsics.new_tensor(_shares(*source_size, *size))
+    shares = intrinsics.new_tensor(crop_shares(*source_size, *size))
     focal, centre = intrinsics[:, :2] / shares, (intrinsics[:, 2:] - 0.5) / shares + 0.5
     return torch.cat([focal, centre], dim=1)
 
 
-def _shares(source_height: int, source_width: int, height: int,
-            width: int) -> tuple[float, float]:
-    """Shares of a picture's width and height that the crop to an aspect ratio leaves."""
+def crop_shares(source_height: int, source_width: int, height: int,
+                width: int) -> tuple[float, float]:
+    """Shares of a picture's width and height that the largest crop to an aspect ratio leaves."""
     return (min(1.0, source_height * width / height / source_width),
             min(1.0, source_width * height / width / source_height))
 
@@ -114,7 +151,12 @@ def find_photo(name: str) -> Path:
     return sample_photos().get(name, Path(name))
 
 
-def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return a size of images, height and width, if flights and networks can use it.
+
+    Raises:
+        ValueError: if it isn't made of positive multiples of 32.
+    """
     height, width = size
     if height <= 0 or width <= 0 or height % 32 or width % 32:
         raise ValueError(f'size is {height} x {width}; '

@@ -58,14 +58,15 @@ def mirror(sample: dict[str, Tensor]) -> dict[str, Tensor]:
     With M = diag(-1, 1, 1) a pose [R | t] becomes [M R M | M t], and cx becomes 1 - cx.
 
     Args:
-        sample: image ``[B, 3, H, W]``, disparity ``[B, 1, H, W]``, pose ``[B, 3, 4]``, intrinsics
-            ``[B, 4]``; whatever else it holds stays.
+        sample: image ``[B, 3, H, W]``, disparity and perhaps sky ``[B, 1, H, W]``, pose
+            ``[B, 3, 4]``, intrinsics ``[B, 4]``; whatever else it holds stays.
     """
     pose, intrinsics = sample['pose'], sample['intrinsics']
     axes = pose.new_tensor([-1.0, 1.0, 1.0])
     fx, fy, cx, cy = intrinsics.unbind(-1)
-    return sample | {
-        'image': sample['image'].flip(-1), 'disparity': sample['disparity'].flip(-1),
+    maps = {name: sample[name].flip(-1) for name in ('image', 'disparity', 'sky')
+            if name in sample}
+    return sample | maps | {
         'pose': axes[:, None] * pose * torch.cat([axes, axes.new_ones(1)]),
         'intrinsics': torch.stack([fx, fy, 1 - cx, cy], dim=-1)}
 

@@ -12,7 +12,6 @@ import warnings
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from infinite_nature_ros.camera import pose_at, position
@@ -22,12 +21,10 @@ from infinite_nature_training.bags.clip import ClipError, ClipInfo
 from infinite_nature_training.bags.reader import find_clips, read_clip
 from infinite_nature_training.camera_speed import CameraSpeed, FixedStride
 from infinite_nature_training.clip_cache import CachedClip, ClipCache
+from infinite_nature_training.epochs import EpochDataset
 
 DEFAULT_SPEED = CameraSpeed()
 DEFAULT_AUGMENTATION = Augmentation()
-
-# What is drawn: the order of an epoch, or stride and augmentation of a sequence.
-_ORDER, _SEQUENCE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,10 @@ class _Starts:
         return self.path.stem if self.path.is_file() else self.path.name
 
 
-class SequenceDataset(Dataset[dict[str, Any]]):
+class SequenceDataset(EpochDataset):
     """Sequences of T + 1 frames, from every frame of the clips that one can start with.
 
-    A sample depends on its index, the seed and the clips, and on nothing else: not on workers,
-    ranks or batches. Indices count on through the epochs: ``len(dataset)`` is the number of start
-    frames, index ``len(dataset)`` is the first of the second epoch, and so on. In each epoch every
-    start frame comes once, in an order of its own, with a stride and an augmentation drawn anew.
+    In each epoch every start frame comes once, with a stride and an augmentation drawn anew.
     """
 
     def __init__(self, bags: str | Path | Iterable[str | Path], *, steps: int = 5,
@@ -89,14 +83,11 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         """
         if steps < 1:
             raise ValueError(f'steps is {steps}; give at least 1')
-        if seed < 0:
-            raise ValueError(f'seed is {seed}; give 0 or more')
+        super().__init__(shuffle=shuffle, seed=seed)
         self._steps = steps
         self._rule = FixedStride(stride) if isinstance(stride, int) else stride
         self._augmentation = augmentation
         self._window = frames
-        self._shuffle = shuffle
-        self._seed = seed
         self._strict = strict
         self.skipped: dict[str, str] = {}
         """Why clips aren't used, by path."""
@@ -110,7 +101,6 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         if not self._clips:
             raise ClipError(self._nothing(len(paths), len(chosen), splits))
         self._ends = np.cumsum([len(starts.frames) for starts in self._clips])
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     @property
     def infos(self) -> dict[str, ClipInfo]:
@@ -120,10 +110,6 @@ class SequenceDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         """Count the start frames: the sequences of an epoch."""
         return int(self._ends[-1])
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Go through the first epoch."""
-        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Sample of a global index, 0 or more; those from ``len(self)`` on are of later epochs.
@@ -139,14 +125,10 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         Raises:
             IndexError: for a negative index.
         """
-        if index < 0:
-            raise IndexError(f'index is {index}; indices begin at 0 and count on through epochs')
-        epoch, place = divmod(index, len(self))
-        number = self._number(epoch, place)
+        number, random = self._draw(index)
         which = int(np.searchsorted(self._ends, number, side='right'))
         starts = self._clips[which]
         row = number - int(self._ends[which])  # counted from the clip's end
-        random = np.random.default_rng((self._seed, _SEQUENCE, index))
         stride = int(random.choice(np.flatnonzero(starts.strides[row]))) + 1
         first = int(starts.frames[row])
         frames = slice(first, first + self._steps * stride + 1, stride)
@@ -156,37 +138,6 @@ class SequenceDataset(Dataset[dict[str, Any]]):
         return sample | {'image': sample['image'].contiguous(), 'pose': _from_first(sample['pose']),
                          'frames': torch.arange(frames.start, frames.stop, stride),
                          'clip': starts.name, 'index': index}
-
-    def shard(self, rank: int = 0, ranks: int = 1, *, begin: int = 0,
-              end: int | None = None) -> range:
-        """Return the indices of one of several processes, the ``sampler`` of its ``DataLoader``.
-
-        Batches that the ranks draw at the same time are together the batch that one process
-        would draw.
-
-        Args:
-            rank: number of this process, from 0.
-            ranks: how many there are.
-            begin: first index of all ranks: what was trained already, when one goes on.
-            end: behind the last index of all ranks; ``None`` is the end of the first epoch. Give
-                ``begin`` plus a multiple of the batch of all ranks, so that none draws more
-                batches than another.
-
-        Raises:
-            ValueError: if there is no such rank.
-        """
-        if not 0 <= rank < ranks:
-            raise ValueError(f'rank is {rank} of {ranks}; ranks count from 0')
-        return range(begin + rank, len(self) if end is None else end, ranks)
-
-    def _number(self, epoch: int, place: int) -> int:
-        """Start frame at a place of an epoch, counted through all clips."""
-        if not self._shuffle:
-            return place
-        if self._order[0] != epoch:
-            random = np.random.default_rng((self._seed, _ORDER, epoch))
-            self._order = epoch, random.permutation(len(self))
-        return int(self._order[1][place])
 
     def _fetched(self, fetch: partial[CachedClip | None], paths: list[Path],
                  workers: int) -> list[tuple[Path, CachedClip]]:
@@ -236,18 +187,19 @@ class SequenceDataset(Dataset[dict[str, Any]]):
 
 
 def to_float(batch: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """Convert samples of a :class:`SequenceDataset`, one or a batch, to what the core takes.
+    """Convert samples of a dataset, one or a batch, to what the core takes.
 
     Args:
         batch: as the dataset or its ``DataLoader`` yields it, on any device.
         dtype: of the result.
 
     Returns:
-        The same with image ``[..., 3, H, W]`` in [0, 1], disparity, pose and intrinsics of that
-        type.
+        The same with image ``[..., 3, H, W]`` and, where it is there, sky ``[..., 1, H, W]`` in
+        [0, 1], and disparity, pose and intrinsics, all of that type.
     """
     floats = {name: batch[name].to(dtype) for name in ('disparity', 'pose', 'intrinsics')}
-    return batch | floats | {'image': batch['image'].to(dtype).div_(255)}
+    bytes_ = {name: batch[name].to(dtype).div_(255) for name in ('image', 'sky') if name in batch}
+    return batch | floats | bytes_
 
 
 def _fetch(cache: ClipCache, splits: Sequence[str] | None, bag: Path) -> CachedClip | None:

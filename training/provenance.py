@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 import subprocess
@@ -26,13 +26,25 @@ def describe_run(clips: Mapping[str, ClipInfo], seed: int) -> dict[str, Any]:
         seed: of the run.
 
     Returns:
-        Number of clips, their sources and licences, seed, versions and commit; JSON.
+        Number of clips, their sources, licences and credits, seed, versions and commit; JSON.
     """
     return {'clips': len(clips),
             'licences': sorted({info.licence or 'unknown' for info in clips.values()}),
             'sources': sorted({info.source for info in clips.values()})[:_MOST_SOURCES],
+            'credits': _credits(clips.values()),
             'seed': seed, 'version': metadata.version(_PACKAGE), 'commit': _commit(),
             'torch': torch.__version__}
+
+
+def _credits(clips: Iterable[ClipInfo]) -> list[dict[str, Any]]:
+    """Whose the clips are, where that was said: every source by licence, author and comment."""
+    sources: dict[tuple[str, str, str], list[str]] = {}
+    for info in clips:
+        author, comment = (str(info.details.get(name, '')) for name in ('author', 'comment'))
+        if author or comment:
+            sources.setdefault((info.licence, author, comment), []).append(info.source)
+    return [{'licence': licence, 'author': author, 'comment': comment, 'sources': sorted(names)}
+            for (licence, author, comment), names in sorted(sources.items())]
 
 
 def _commit() -> str:

@@ -37,10 +37,18 @@ _LOWEST_HORIZON = 0.75
 _SMOOTHING = 0.04
 
 
-@register_source('horizon')
-def horizon_disparity(image: Tensor) -> Tensor:
-    """Disparity of images ``[B, 3, H, W]`` from their skylines: ``[B, 1, H, W]`` in [0.01, 1]."""
-    sky = detect_sky(image) > 0.5
+@register_source('horizon', takes_sky=True)
+def horizon_disparity(image: Tensor, sky: Tensor | None = None) -> Tensor:
+    """Disparity of images from their skylines.
+
+    Args:
+        image: ``[B, 3, H, W]`` RGB in [0, 1].
+        sky: ``[B, 1, H, W]`` of ``detect_sky``, if it is at hand.
+
+    Returns:
+        ``[B, 1, H, W]`` in [0.01, 1].
+    """
+    sky = (detect_sky(image) if sky is None else sky) > 0.5
     skyline = find_skyline(image, sky.to(image.dtype))
     below = _below_horizon(skyline, *image.shape[2:])
     scale = _NEAREST / (1 - skyline.row.clamp(max=_LOWEST_HORIZON))[:, None, None, None]

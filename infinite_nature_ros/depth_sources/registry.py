@@ -23,24 +23,26 @@ _PREFERRED = ('midas', 'horizon')
 
 _FILE_PREFIX = 'file:'
 
-Source = Callable[[Tensor], Tensor]
+Source = Callable[..., Tensor]
 """Takes images ``[B, 3, H, W]`` in [0, 1], returns disparity ``[B, 1, H, W]``."""
 
 _S = TypeVar('_S', bound=Source)
 
-_sources: dict[str, Source] = {}
+# All of them take the sky as well; those that were registered without it get none.
+_sources: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {}
 
 _preparations: dict[str, Callable[[], None]] = {}
 
 
-def register_source(name: str, *,
-                    prepare: Callable[[], None] | None = None) -> Callable[[_S], _S]:
+def register_source(name: str, *, prepare: Callable[[], None] | None = None,
+                    takes_sky: bool = False) -> Callable[[_S], _S]:
     """Decorate a function from images to disparity, to make it known by a name.
 
     Args:
         name: name of the source.
         prepare: readies the source without the network, or raises ``ValueError``; for a source
             that 'auto' may find missing.
+        takes_sky: call it with the sky ``[B, 1, H, W]`` too, or ``None`` where nobody knows it.
 
     Raises:
         ValueError: if the name is taken.
@@ -49,7 +51,7 @@ def register_source(name: str, *,
         raise ValueError(f'disparity source {name!r} is registered already; choose another name')
 
     def register(source: _S) -> _S:
-        _sources[name] = source
+        _sources[name] = source if takes_sky else lambda image, sky: source(image)
         if prepare is not None:
             _preparations[name] = prepare
         return source
@@ -62,7 +64,8 @@ def list_sources() -> list[str]:
     return sorted([*_load_sources(), 'file'])
 
 
-def estimate_disparity(image: Tensor, source: str | Path = 'auto') -> Tensor:
+def estimate_disparity(image: Tensor, source: str | Path = 'auto',
+                       sky: Tensor | None = None) -> Tensor:
     """Disparity of the first frame of a flight.
 
     Args:
@@ -70,6 +73,8 @@ def estimate_disparity(image: Tensor, source: str | Path = 'auto') -> Tensor:
         source: a name of ``list_sources()``, 'auto' for MiDaS if it's in the cache and the
             horizon otherwise, or a file, as a path or ``file:PATH``; the file serves every image
             of the batch.
+        sky: ``[B, 1, H, W]`` in [0, 1] where it is known already: sources that would look for it
+            take this one.
 
     Returns:
         ``[B, 1, H, W]`` in [0.01, 1], sky at 0.01.
@@ -81,7 +86,7 @@ def estimate_disparity(image: Tensor, source: str | Path = 'auto') -> Tensor:
     if not isinstance(image, Tensor) or image.dim() != 4 or image.shape[1] != 3:
         given = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f'image is {given}; give RGB in [0, 1] as a tensor [B, 3, H, W]')
-    disparity = _find_source(source)(image)
+    disparity = _find_source(source)(image, sky)
     expected = (len(image), 1, *image.shape[2:])
     if disparity.shape != expected or not torch.isfinite(disparity).all():
         raise ValueError(f'disparity source {str(source)!r} yields {tuple(disparity.shape)} or '
@@ -100,13 +105,13 @@ def is_ready(name: str) -> bool:
     return True
 
 
-def _load_sources() -> dict[str, Source]:
+def _load_sources() -> dict[str, Callable[[Tensor, Tensor | None], Tensor]]:
     for module in _MODULES:
         importlib.import_module(f'{__package__}.{module}')
     return _sources
 
 
-def _find_source(source: str | Path) -> Source:
+def _find_source(source: str | Path) -> Callable[[Tensor, Tensor | None], Tensor]:
     sources = _load_sources()
     name = str(source)
     if name == 'auto':
@@ -116,7 +121,8 @@ def _find_source(source: str | Path) -> Source:
     path = Path(name.removeprefix(_FILE_PREFIX))
     # A word without a suffix is more likely a mistyped name than a file.
     if isinstance(source, Path) or name.startswith(_FILE_PREFIX) or path.suffix or path.exists():
-        return lambda image: read_disparity(path, *image.shape[2:]).expand(len(image), -1, -1, -1)
+        return lambda image, sky: read_disparity(path, *image.shape[2:]).expand(
+            len(image), -1, -1, -1)
     raise ValueError(f'there is no disparity source {name!r}; choose from auto, '
                      f'{", ".join(sorted(sources))} or file:PATH (npy, 16-bit PNG, EXR, official '
                      'pkl)')

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 import csv
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from importlib import resources
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from infinite_nature_ros.camera import default_intrinsics, MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
@@ -19,8 +21,14 @@ from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, ClipWr
 from infinite_nature_training.conversion import Job
 from infinite_nature_training.sources.joining import IMAGE_SUFFIXES
 
+HELD_OUT_PHOTOS = Path(str(resources.files('infinite_nature_training'))) / 'held_out.txt'
+"""List of the photographs that nothing is ever trained on, as ``choose`` takes it."""
+
 # tf takes 0 for the latest there is.
 _STAMP = 10**9
+
+# What Endless Sky puts behind the names of pictures of twice the resolution.
+_HIGH_DPI = '@2x'
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,13 @@ class Credit:
     author: str = ''
     comment: str = ''
 
+    def info(self, source: str, method: str, **facts: str | float) -> ClipInfo:
+        """Facts of what was made of the photo; arguments as of ``ClipInfo``."""
+        details = {key: value for key, value in (('author', self.author),
+                                                 ('comment', self.comment)) if value}
+        return ClipInfo(source=source, licence=self.licence, method=method, details=details,
+                        **facts)
+
 
 def find_photos(folder: Path) -> dict[str, Path]:
     """Photos in a folder and below, by their relative paths.
@@ -62,31 +77,48 @@ def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | 
            leave_out: Path | None = None) -> list[str]:
     """Choose among the names of photos.
 
+    A file of names has one a line; empty lines and those with # don't count. A name is a relative
+    path, or bare: 'beach3' stands for beach3.jpg and beach3@2x.jpg in any folder.
+
     Args:
         names: relative paths.
         match: patterns as of a shell; a name that fits one of them is in.
-        only: text file with a name a line; others are out.
-        leave_out: text file of names that are out.
+        only: text file of names; others are out.
+        leave_out: text file of names that are out. Bare ones needn't be there: a list of what is
+            never trained on serves for any folder.
 
     Raises:
         ClipError: if a file names a photo that isn't there, or nothing is left.
         OSError: if a file can't be read.
     """
     names = list(names)
-    wanted, unwanted = (None if file is None else _read_names(file, names)
-                        for file in (only, leave_out))
+    wanted = set(names) if only is None else _listed(only, names)
+    unwanted = set() if leave_out is None else _listed(leave_out, names, bare_may_lack=True)
     chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in match)
-              and (wanted is None or name in wanted) and name not in (unwanted or ())]
+              and name in wanted - unwanted]
     if not chosen:
         raise ClipError(f'none of the {len(names)} photos is left; choose others')
     return chosen
 
 
-def _read_names(file: Path, names: list[str]) -> set[str]:
-    listed = set(file.read_text(encoding='utf-8').split('\n')) - {''}
-    for name in sorted(listed.difference(names)):
-        raise ClipError(f'{file} lists {name!r}, which is not among the photos')
-    return listed
+def _listed(file: Path, names: list[str], *, bare_may_lack: bool = False) -> set[str]:
+    """Names that a file of names means."""
+    found: dict[str, set[str]] = {name: {name} for name in names}
+    for name in names:
+        found.setdefault(bare_name(name), set()).add(name)
+    lines = (line.strip() for line in file.read_text(encoding='utf-8').splitlines())
+    listed = {line for line in lines if line and not line.startswith('#')}
+    for line in sorted(listed - found.keys()):
+        if not bare_may_lack or line != bare_name(line):
+            raise ClipError(f'{file} lists {line!r}, which is not among the photos')
+    return {name for line in listed & found.keys() for name in found[line]}
+
+
+def bare_name(name: str) -> str:
+    """Name of a photo without folder, suffix and the mark of high resolution."""
+    path = PurePosixPath(name)
+    stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    return stem.removesuffix(_HIGH_DPI)
 
 
 def read_credits(file: Path) -> dict[str, Credit]:
@@ -107,6 +139,28 @@ def read_credits(file: Path) -> dict[str, Credit]:
                              row.get('comment') or '') for row in rows}
 
 
+def credited(photos: Mapping[str, Path], credits: Mapping[str, Credit], *, licence: str = '',
+             licences: Collection[str] = ()) -> dict[str, Credit]:
+    """Whose each photo is, of those that may be used.
+
+    Args:
+        photos: by their relative paths.
+        credits: by relative paths, or by names of files.
+        licence: of photos that nothing is said about.
+        licences: leave out photos of others; empty: of none.
+
+    Raises:
+        ClipError: if no photo has one of the licences.
+    """
+    known = {name: credits.get(name) or credits.get(path.name) or Credit(licence)
+             for name, path in photos.items()}
+    allowed = {name: credit for name, credit in known.items()
+               if not licences or credit.licence in licences}
+    if not allowed:
+        raise ClipError(f'no photo has the licence {" or ".join(licences)}')
+    return allowed
+
+
 def photo_jobs(photos: dict[str, Path], credits: dict[str, Credit], options: PhotoOptions, *,
                licence: str = '', licences: Collection[str] = ()) -> list[Job]:
     """Jobs for :func:`convert`.
@@ -121,15 +175,15 @@ def photo_jobs(photos: dict[str, Path], credits: dict[str, Credit], options: Pho
     Raises:
         ClipError: if no photo has one of the licences.
     """
-    unknown, jobs = Credit(licence), []
-    for name, path in photos.items():
-        credit = credits.get(name) or credits.get(path.name) or unknown
-        if not licences or credit.licence in licences:
-            bag = Path(name).with_suffix('').as_posix()
-            jobs.append(Job(bag, (str(path), name, credit, options)))
-    if not jobs:
-        raise ClipError(f'no photo has the licence {" or ".join(licences)}')
-    return jobs
+    return [Job(Path(name).with_suffix('').as_posix(), (str(photos[name]), name, credit, options))
+            for name, credit in credited(photos, credits, licence=licence,
+                                         licences=licences).items()]
+
+
+def disparity_under(sky: Tensor, image: Tensor, source: str) -> Tensor:
+    """Disparity ``[B, 1, H, W]`` of photos from a source, far where the sky is above 0.5."""
+    return torch.where(sky > 0.5, torch.full_like(sky, MIN_DISPARITY),
+                       estimate_disparity(image, source, sky))
 
 
 def make_bag(folder: Path, name: str, path: str, source: str, credit: Credit,
@@ -153,19 +207,15 @@ def make_bag(folder: Path, name: str, path: str, source: str, credit: Credit,
     image = load_photo(path, (options.height, options.width))
     intrinsics = default_intrinsics(options.height, options.width, options.fov or None)
     sky = detect_sky(image)
-    disparity = torch.where(sky > 0.5, torch.full_like(sky, MIN_DISPARITY),
-                            estimate_disparity(image, options.disparity))
+    disparity = disparity_under(sky, image, options.disparity)
     pixels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
     frame = ClipFrame(
         _STAMP, np.ascontiguousarray(pixels.numpy()),
         level_with_skyline(image, intrinsics, sky).double(), intrinsics.double(),
         disparity[0, 0].numpy())
-    info = ClipInfo(
-        source=source, licence=credit.licence, split=options.split,
-        scene_scale=options.scene_scale,
-        method=f'one photo; pose level with the skyline; disparity of {options.disparity}',
-        details={key: value for key, value in (('author', credit.author),
-                                               ('comment', credit.comment)) if value})
+    info = credit.info(
+        source, f'one photo; pose level with the skyline; disparity of {options.disparity}',
+        split=options.split, scene_scale=options.scene_scale)
     with ClipWriter(folder / name, info) as writer:
         writer.add(frame)
     return [name]

@@ -44,8 +44,10 @@ def from_photos(
         licence: licence of photos that the CSV file says nothing about, an SPDX name or words.
         licences: take photos of these licences only; by default, of all.
         match: take photos whose path below the folder fits one of these patterns.
-        names: text file with a path below the folder in each line: take those photos only.
-        leave_out: text file of the same kind: leave those photos out.
+        names: text file with a path below the folder, or a bare name as beach3, in each line: take
+            those photos only.
+        leave_out: text file of the same kind: leave those photos out; bare names of others are
+            passed over.
         split: split of all bags.
         height: height to bring the photos to, a multiple of 32; they are cropped, not squeezed.
         width: width to bring them to, a multiple of 32.

@@ -50,7 +50,8 @@ def measure(name: str) -> None:
 
 def _batches(config: TrainingConfig, times: list[float]) -> Iterator[dict[str, torch.Tensor]]:
     """Noise over a plane that the camera flies along; notes when each batch is asked for."""
-    batch, frames, (height, width) = config.batch_size, config.lead_steps + config.rollout_steps + 1, config.size
+    batch, (height, width) = config.batch_size, config.size
+    frames = config.lead_steps + config.rollout_steps + 1
     pose = torch.eye(3, 4).repeat(batch, frames, 1, 1)
     pose[:, :, 2, 3] = -0.1 * torch.arange(frames)
     disparity = torch.linspace(0.02, 0.8, height).reshape(1, 1, 1, height, 1)

@@ -144,8 +144,9 @@ class TrainingConfig:
                  'pool_flights are of sequences; photos have flights of their own')
         _require(0 < self.crop[0] <= self.crop[1] <= 1,
                  f'crop is {self.crop}; give least and greatest share, above 0 and up to 1')
-        for name in ('lead_steps', 'cycle_iterations', 'growth_iterations', 'gradient_steps', *(field.name for field in fields(self)
-                     if field.name.endswith('_weight'))):
+        weights = [field.name for field in fields(self) if field.name.endswith('_weight')]
+        for name in ('lead_steps', 'cycle_iterations', 'growth_iterations', 'gradient_steps',
+                     *weights):
             _require(getattr(self, name) >= 0, f'{name} is {getattr(self, name)}; give 0 or more')
         _require(self.adversarial_weight > 0 or not self.feature_matching_weight,
                  'feature_matching_weight needs a discriminator; set it to 0 as well')

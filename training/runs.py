@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 import json
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ from infinite_nature_training.camera_speed import CameraSpeed
 from infinite_nature_training.checkpoints import Checkpoints, load_checkpoint
 from infinite_nature_training.configs import load_config, TrainingConfig
 from infinite_nature_training.datasets import DEFAULT_AUGMENTATION, SequenceDataset
+from infinite_nature_training.epochs import EpochDataset
 from infinite_nature_training.features import load_vgg16
 from infinite_nature_training.losses import PerceptualLoss
+from infinite_nature_training.photo_dataset import PhotoDataset
 from infinite_nature_training.provenance import describe_run
 from infinite_nature_training.sequence_trainer import SequenceTrainer
+from infinite_nature_training.sources.photos import HELD_OUT_PHOTOS
 from infinite_nature_training.trainer import build_learner, Trainer
+from infinite_nature_training.zero_trainer import ZeroTrainer
 
 CONFIG_FILE = 'config.json'
 
@@ -29,17 +34,37 @@ LEARNED, HELD_OUT = ('', 'train'), ('validation',)
 """Splits of the clips that are learned from, and of those that a run is validated on."""
 
 
-def train(config: TrainingConfig, bags: Sequence[Path], folder: Path, *,
-          validation: Sequence[Path] = (), resume: bool = False,
-          vgg: Path | None = None) -> Trainer:
+@dataclass(frozen=True)
+class PhotoFiles:
+    """What photos come with; clips have all of it in their bags.
+
+    Attributes:
+        credits: CSV file with the columns file, licence, author and comment.
+        masks: folder of sky masks; without, the sky is detected.
+        licences: learn from photos of these alone; none: of all.
+        disparity: source of disparity, a registered name.
+    """
+
+    credits: Path | None = None
+    masks: Path | None = None
+    licences: tuple[str, ...] = ()
+    disparity: str = 'auto'
+
+
+def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
+          validation: Sequence[Path] = (), photo_files: PhotoFiles = PhotoFiles(),
+          resume: bool = False, vgg: Path | None = None) -> Trainer:
     """Train, from the start or from where a run ended.
 
     Args:
         config: all settings; beside the weights they are kept as ``config.json``.
-        bags: ACID bags and folders of them; of those only clips of the split train, or of none,
-            are learned from.
+        sources: ACID bags and folders of them, of which only clips of the split train, or of
+            none, are learned from; or folders of photos, without those that are held out
+            (``held_out.txt``).
         folder: of the run.
-        validation: held-out bags; none: the clips of the split validation, if there are any.
+        validation: held-out sources of the same kind; none: the clips of the split validation, or
+            the photos that are held out, if there are any.
+        photo_files: what photos come with.
         resume: go on from the newest checkpoint.
         vgg: weights of VGG16; ``None`` takes the fetched ones.
 
@@ -48,22 +73,29 @@ def train(config: TrainingConfig, bags: Sequence[Path], folder: Path, *,
 
     Raises:
         ValueError: if the folder holds a run and ``resume`` isn't said, or the other way round,
-            or the bags can't be used.
+            or the sources can't be used.
         FloatingPointError: if a loss isn't finite.
         OSError: if something can't be read or written.
     """
     _claim(folder, resume)
-    sequences = _dataset(config, bags, LEARNED)
-    held_out = _held_out(config, validation or bags, HELD_OUT if not validation else None)
+    if config.learns_from == 'photos':
+        kind, learned = ZeroTrainer, _photos(config, sources, photo_files)
+        held_out = partial(_photos, config, validation or sources, photo_files, learning=False,
+                           listed=not validation)
+    else:
+        kind, learned = SequenceTrainer, _sequences(config, sources, LEARNED)
+        held_out = partial(_sequences, _for_validation(config), validation or sources,
+                           HELD_OUT if not validation else None, learning=False)
+    validation_batches = _validation_batches(config, held_out, strict=bool(validation))
     perceptual = PerceptualLoss(load_vgg16(vgg)) if config.perceptual_weight else None
-    trainer = SequenceTrainer(config, folder, perceptual, describe_run(sequences.infos, config.seed))
+    trainer = kind(config, folder, perceptual, describe_run(learned.infos, config.seed))
     if trainer.processes[0] == 0:
-        partial = folder / f'{CONFIG_FILE}.partial'
-        partial.write_text(config.to_json(), encoding='utf-8')
-        partial.replace(folder / CONFIG_FILE)
+        partial_file = folder / f'{CONFIG_FILE}.partial'
+        partial_file.write_text(config.to_json(), encoding='utf-8')
+        partial_file.replace(folder / CONFIG_FILE)
     if resume:
         trainer.resume()
-    trainer.run(_batches(sequences, config, trainer), held_out)
+    trainer.run(_batches(learned, config, trainer), validation_batches)
     return trainer
 
 
@@ -131,43 +163,59 @@ def _checkpoint(folder: Path, config: TrainingConfig, name: str) -> Path:
     return best[0] if name == 'best' else folder / 'checkpoints' / name
 
 
-def _dataset(config: TrainingConfig, bags: Sequence[Path], splits: tuple[str, ...] | None,
-             learning: bool = True) -> SequenceDataset:
+def _sequences(config: TrainingConfig, bags: Sequence[Path], splits: tuple[str, ...] | None,
+               learning: bool = True) -> SequenceDataset:
     return SequenceDataset(
         bags, steps=config.lead_steps + config.rollout_steps, size=config.size, split=splits,
         augmentation=DEFAULT_AUGMENTATION if learning and config.augment else None,
         stride=CameraSpeed(config.speed), shuffle=learning, seed=config.seed)
 
 
-def _held_out(config: TrainingConfig, bags: Sequence[Path],
-              splits: tuple[str, ...] | None) -> list[dict[str, Tensor]]:
-    """Batches to validate on: evenly spaced sequences, always the same; empty without clips."""
-    # Errors are told for five steps, whatever is trained.
-    config = replace(config, lead_steps=0,
-                     rollout_steps=max(config.rollout_steps, _VALIDATION_STEPS))
+def _photos(config: TrainingConfig, folders: Sequence[Path], files: PhotoFiles,
+            learning: bool = True, listed: bool = False) -> PhotoDataset:
+    """Photos to learn from, or to validate on: those that are ``listed`` as held out, or all."""
+    return PhotoDataset(
+        folders, size=config.size, credits=files.credits, masks=files.masks,
+        licences=files.licences if learning else (), disparity=files.disparity,
+        leave_out=HELD_OUT_PHOTOS if learning else None,
+        names=HELD_OUT_PHOTOS if listed else None,
+        crop=config.crop if learning else (1.0, 1.0),
+        augmentation=DEFAULT_AUGMENTATION if learning and config.augment else None,
+        shuffle=learning, seed=config.seed)
+
+
+def _for_validation(config: TrainingConfig) -> TrainingConfig:
+    """Errors are told for five steps, whatever is trained."""
+    return replace(config, lead_steps=0,
+                   rollout_steps=max(config.rollout_steps, _VALIDATION_STEPS))
+
+
+def _validation_batches(config: TrainingConfig, load: Callable[[], EpochDataset],
+                        strict: bool) -> list[dict[str, Tensor]]:
+    """Batches to validate on: evenly spaced samples, always the same; empty where none are."""
     try:
-        sequences = _dataset(config, bags, splits, learning=False)
+        samples = load()
     except ClipError:
-        if splits is None:
+        if strict:
             raise
         return []
-    count = min(config.validation_sequences, len(sequences))
-    indices = [place * len(sequences) // count for place in range(count)]
-    return list(DataLoader(sequences, config.batch_size, sampler=indices))
+    count = min(config.validation_sequences, len(samples))
+    indices = [place * len(samples) // count for place in range(count)]
+    return list(DataLoader(samples, config.batch_size, sampler=indices))
 
 
 _VALIDATION_STEPS = 5
 
 
-def _batches(sequences: SequenceDataset, config: TrainingConfig,
+def _batches(samples: EpochDataset, config: TrainingConfig,
              trainer: Trainer) -> Iterator[dict[str, Any]]:
     """Batches of this process, from the trainer's step to the end."""
     rank, ranks = trainer.processes
     per_step = config.accumulate * config.batch_size * ranks
-    indices = sequences.shard(rank, ranks, begin=trainer.step * per_step,
+    indices = samples.shard(rank, ranks, begin=trainer.step * per_step,
                               end=config.iterations * per_step)
     return iter(DataLoader(
-        sequences, config.batch_size, sampler=indices, num_workers=config.workers,
+        samples, config.batch_size, sampler=indices, num_workers=config.workers,
         # torch's threads and a fork don't go together.
         multiprocessing_context='spawn' if config.workers else None,
         pin_memory=trainer.device.type == 'cuda'))

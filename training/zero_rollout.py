@@ -100,8 +100,8 @@ class ZeroUnroller(nn.Module):
             way = camera.relative_pose(photo.pose, elsewhere)
             late_cycle = self._cycle(stepper, last, camera.compose(way, last.pose), state)
         path = [_rgbd(frame) for frame in frames[lead:]]
-        return ZeroRollout(cycle, torch.stack(path, dim=1) if path else cycle.target[:, None][:, :0],
-                           late_cycle)
+        nothing = cycle.target.new_empty(len(cycle.target), 0, *cycle.target.shape[1:])
+        return ZeroRollout(cycle, torch.stack(path, dim=1) if path else nothing, late_cycle)
 
     def _stepper(self, photo: Frame) -> Stepper:
         with torch.no_grad():

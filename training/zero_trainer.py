@@ -113,7 +113,7 @@ class ZeroTrainer(Trainer):
 
 
 def longest_flight(config: TrainingConfig, step: int) -> int:
-    """Steps of the longest flight at an iteration; they grow one by one (Zero, section 3.3)."""
+    """Tell how long flights may be at an iteration; it grows step by step (Zero, section 3.3)."""
     flown = step - config.cycle_iterations
     if flown < 0:
         return 0

@@ -1,4 +1,4 @@
-"""``infinite-nature train``: a model learns from ACID bags."""
+"""``infinite-nature train``: a model learns from ACID bags, or from photos."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import tyro
 
 
 def train(
-    bags: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional],
     config: str = 'residual-tiny',
     out: Path = Path('run'),
     validation: tuple[Path, ...] = (),
     set: tuple[str, ...] = (),  # noqa: A002
+    credits: Path | None = None,
+    masks: Path | None = None,
+    licences: tuple[str, ...] = (),
+    disparity: str = 'auto',
     resume: bool = False,
     vgg: Path | None = None,
     list_configs: bool = False,
 ) -> int:
-    """Train a model on ACID bags: render, refine, repeat, with gradients through all steps.
+    """Train a model on ACID bags, or, with a configuration zero-..., on folders of photos.
+
+    Render, refine, repeat, with gradients through all steps.
 
     What it learns is in checkpoints, written often and whole or not at all; Ctrl-C ends after the
     present iteration, and --resume goes on from there, bit for bit on a CPU. Watch it with
@@ -27,13 +33,20 @@ def train(
 
     Example: infinite-nature train bags --config residual-tiny --out run --set iterations=2000
 
+    Example: infinite-nature train photos --config zero-tiny --credits photos/photos.csv
+
     Args:
-        bags: ACID bags, or folders of them; clips of the splits validation and test are not
-            learned from.
+        sources: ACID bags, or folders of them; clips of the splits validation and test are not
+            learned from. Or folders of photos; those of held_out.txt are not learned from.
         config: named configuration, or the config.json of another run.
         out: folder of the run: config.json, checkpoints, log.
-        validation: held-out bags; by default the clips of the split validation among the others.
+        validation: held-out bags or photos; by default those of the split validation, or of
+            held_out.txt, among the others.
         set: settings to change, as batch_size=2; --list-configs shows them all.
+        credits: of photos: CSV file with the columns file, licence, author and comment.
+        masks: of photos: folder of sky masks, PNG, 255 in the sky; by default it is detected.
+        licences: learn from photos of these licences only; by default, of all.
+        disparity: of photos: source of their disparity, a registered name.
         resume: go on from the newest checkpoint in the folder, with its settings and those of
             --set.
         vgg: weights of VGG16 (safetensors); by default they are fetched once with pip.
@@ -43,7 +56,7 @@ def train(
         Exit code: 0.
 
     Raises:
-        ValueError: if a setting or a bag can't be used.
+        ValueError: if a setting, a bag or a photo can't be used.
         OSError: if something can't be read or written.
     """
     # Here, so that --help needn't wait for torch.
@@ -55,8 +68,9 @@ def train(
     from infinite_nature_training import runs
 
     settings = runs.read_config(out) if resume else load_config(config)
-    trainer = runs.train(settings.changed(set), bags, out, validation=validation, resume=resume,
-                         vgg=vgg)
+    files = runs.PhotoFiles(credits, masks, licences, disparity)
+    trainer = runs.train(settings.changed(set), sources, out, validation=validation,
+                         photo_files=files, resume=resume, vgg=vgg)
     print(f'{out}: {trainer.step} iterations. To fly with it:\n'
           f'infinite-nature export {out} --out model.safetensors\n'
           'infinite-nature fly --model model.safetensors')

@@ -84,8 +84,8 @@ def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | 
         names: relative paths.
         match: patterns as of a shell; a name that fits one of them is in.
         only: text file of names; others are out.
-        leave_out: text file of names that are out. Bare ones needn't be there: a list of what is
-            never trained on serves for any folder.
+        leave_out: text file of names that are out. In both, bare names needn't be there: one list
+            serves for any folder.
 
     Raises:
         ClipError: if a file names a photo that isn't there, or nothing is left.
@@ -93,7 +93,7 @@ def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | 
     """
     names = list(names)
     wanted = set(names) if only is None else _listed(only, names)
-    unwanted = set() if leave_out is None else _listed(leave_out, names, bare_may_lack=True)
+    unwanted = set() if leave_out is None else _listed(leave_out, names)
     chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in match)
               and name in wanted - unwanted]
     if not chosen:
@@ -101,7 +101,7 @@ def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | 
     return chosen
 
 
-def _listed(file: Path, names: list[str], *, bare_may_lack: bool = False) -> set[str]:
+def _listed(file: Path, names: list[str]) -> set[str]:
     """Names that a file of names means."""
     found: dict[str, set[str]] = {name: {name} for name in names}
     for name in names:
@@ -109,7 +109,7 @@ def _listed(file: Path, names: list[str], *, bare_may_lack: bool = False) -> set
     lines = (line.strip() for line in file.read_text(encoding='utf-8').splitlines())
     listed = {line for line in lines if line and not line.startswith('#')}
     for line in sorted(listed - found.keys()):
-        if not bare_may_lack or line != bare_name(line):
+        if line != bare_name(line):
             raise ClipError(f'{file} lists {line!r}, which is not among the photos')
     return {name for line in listed & found.keys() for name in found[line]}
 

@@ -110,7 +110,7 @@ def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor,
     Returns:
         ``[B, 1, H, W]`` in [0, 1], sharp at its edge; nothing below the horizon.
     """
-    mask = rendered.known.sqrt()
+    mask = rendered.mask
     matte = rendered_sky / mask.clamp(min=1e-3)
     matte = push_pull(matte, rendered.known + LEAST_WEIGHT, (rendered.known > 0.1).to(mask.dtype))
     matte = ((matte - 0.5) * _MATTE_CONTRAST + 0.5).clamp(0, 1)
@@ -129,7 +129,7 @@ def insert_sky(rendered: Rendered, rendered_sky: Tensor, matte: Tensor, dome: Te
         matte: ``[B, 1, H, W]`` of ``warped_matte``.
         dome: ``[B, 3, H, W]`` the sky all over the view.
     """
-    mask = rendered.known.sqrt()
+    mask = rendered.mask
     share = (mask - rendered_sky).clamp(min=0)
     is_ground = share > _MIN_GROUND * mask
     # Scale what is left of the ground in a mixed pixel up to a whole pixel of ground; where that

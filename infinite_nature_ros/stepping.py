@@ -92,7 +92,7 @@ class Stepper:
             rendered = self._render(torch.cat([frame.image, carried], dim=1), frame.disparity,
                                     frame, pose)
             view, (share,) = _split(rendered)
-            return Warped(view, share * rendered.known.sqrt())
+            return Warped(view, share * rendered.mask)
         layer = skies.ground_layer(frame.image, frame.sky, self._sky_at(frame.pose, frame))
         rendered = self._render(torch.cat([layer, carried, frame.sky], dim=1),
                                 skies.ground_disparity(frame.disparity, frame.sky), frame, pose)

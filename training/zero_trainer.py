@@ -9,7 +9,7 @@ from torch import nn, Tensor
 import torch.nn.functional as F
 
 from infinite_nature_ros.refining import TrainableRefiner
-from infinite_nature_training.cameras import sample_nearby_poses
+from infinite_nature_training.cameras import sample_previous_poses
 from infinite_nature_training.configs import TrainingConfig
 from infinite_nature_training.discriminator import MultiscaleDiscriminator, part_judgements
 from infinite_nature_training.losses import reconstruction_loss
@@ -66,8 +66,8 @@ class ZeroTrainer(Trainer):
         lead = max(0, steps - config.gradient_steps) if config.gradient_steps else 0
         compared = (config.reconstruction_weight, config.disparity_weight, config.perceptual_weight)
         return self._unroller(
-            photo, sample_nearby_poses(photo, batch['index'], config.seed), noise, steps=steps,
-            lead=lead, late=config.late_weight > 0 and any(compared))
+            photo, sample_previous_poses(photo, batch['index'], seed=config.seed), noise,
+            steps=steps, lead=lead, late=config.late_weight > 0 and any(compared))
 
     def _judged(self, made: ZeroRollout) -> Tensor:
         """``[N, 4, H, W]`` frames of flights that the discriminator gets to see."""

@@ -11,7 +11,7 @@ from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.refining import Refiner
 from infinite_nature_ros.sky import SkyDome
 from infinite_nature_ros.stepping import Stepper
-from infinite_nature_training.cameras import sample_nearby_poses
+from infinite_nature_training.cameras import sample_previous_poses
 from infinite_nature_training.validation import Distance, Errors, mean_errors
 from infinite_nature_training.zero_rollout import there_and_back
 
@@ -36,7 +36,7 @@ def go_there_and_back(refiner: Refiner, batch: Mapping[str, Tensor],
                               photo.intrinsics) if sky else None
     state = refiner.begin(photo.image, photo.disparity, seed=0)
     view = there_and_back(Stepper(refiner, dome), photo if sky else photo.replace(sky=None),
-                          sample_nearby_poses(photo, batch['index'], seed=0))
+                          sample_previous_poses(photo, batch['index'], seed=0))
     return view.image, refiner.refine(view, state)[0]
 
 

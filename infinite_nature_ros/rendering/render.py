@@ -30,6 +30,13 @@ class Rendered:
     disparity: Tensor
     known: Tensor
 
+    @property
+    def mask(self) -> Tensor:
+        """``[B, 1, H, W]`` in [0, 1]: the mask itself, which image and disparity are times."""
+        # The root's gradient at 0 is infinite.
+        seen = self.known > 0
+        return torch.where(seen, self.known, torch.ones_like(self.known)).sqrt() * seen
+
 
 def render(image: Tensor, disparity: Tensor, source_pose: Tensor, target_pose: Tensor,
            source_intrinsics: Tensor, target_intrinsics: Tensor,

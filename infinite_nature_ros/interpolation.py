@@ -98,7 +98,7 @@ def _between(pair: _Pair, fraction: float, backend: str) -> Frame:
     rendered = render(pair.layers, pair.disparity, pair.frames.pose, targets[0],
                       pair.frames.intrinsics, targets[1], backend=backend)
     view = Rendered(rendered.image[:, :3], rendered.disparity, rendered.known)
-    known = rendered.image[:, 3:4] * rendered.known.sqrt()
+    known = rendered.image[:, 3:4] * rendered.mask
     matte = None
     if pair.dome is None:
         image, disparity = _blend(view, fraction)
@@ -118,7 +118,7 @@ def _between(pair: _Pair, fraction: float, backend: str) -> Frame:
 def _blend(view: Rendered, fraction: float) -> tuple[Tensor, Tensor]:
     """Image and disparity of both halves of a batch as one, without holes."""
     # The renderer has multiplied them by the mask once; known is its square.
-    mask = view.known.sqrt()
+    mask = view.mask
     layers = torch.cat([view.image, view.disparity], dim=1) * mask
     total = torch.lerp(*view.known.chunk(2), fraction)
     mean = torch.lerp(*layers.chunk(2), fraction) / total.clamp(min=LEAST_WEIGHT)

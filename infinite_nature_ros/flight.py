@@ -319,8 +319,7 @@ def _check_max_step(max_step: tuple[float, float]) -> tuple[float, float]:
 
 
 def _to(frame: Frame, device: torch.device) -> Frame:
-    return Frame(**{name: value.to(device, torch.float32, copy=True)
-                    for name, value in frame.tensors().items()})
+    return frame.map(lambda value: value.to(device, torch.float32, copy=True))
 
 
 def _merge(chosen: Tensor, fresh: Tensor, present: Tensor) -> Tensor:

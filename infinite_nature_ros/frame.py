@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,6 +41,10 @@ class Frame:
     def replace(self, **changes: Tensor) -> Frame:
         """Copy with some fields exchanged."""
         return replace(self, **changes)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Frame:
+        """Copy with every tensor put through a function: to a device, to a type, detached."""
+        return Frame(**{name: function(value) for name, value in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """All fields by name, those that are there."""

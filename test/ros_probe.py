@@ -64,6 +64,13 @@ def make_photo(path: FilePath, height: int = 200, width: int = 300) -> str:
     return str(path)
 
 
+def write_photos(folder: FilePath) -> FilePath:
+    """Write three photos of different sizes; returns the folder."""
+    for name, size in (('hill', (96, 192)), ('bay', (128, 160)), ('moor', (120, 200))):
+        make_photo(folder / f'{name}.jpg', *size)
+    return folder
+
+
 class Probe(Node):
     """Receives all that the nodes publish, and commands."""
 

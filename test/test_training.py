@@ -14,7 +14,7 @@ import time
 from clips import INFO, make_flight, write_clip
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
-from ros_probe import isolated_ros, make_photo, overrides, Probe, SIZE
+from ros_probe import isolated_ros, make_photo, overrides, Probe, SIZE, write_photos
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
@@ -139,10 +139,7 @@ import torch
 torch.set_num_threads(1)
 from infinite_nature_training import runs
 from infinite_nature_training.configs import load_config
-from infinite_nature_training.flight_pool import FlightPool
-from infinite_nature_training.rollout import Unroller
 from infinite_nature_training.trainer import Trainer
-from infinite_nature_training.validation import direct_errors, measure
 
 losses = []
 log = Trainer._log
@@ -152,27 +149,32 @@ def remember(self, *arguments):
     losses.append(dict(self.history))
 
 Trainer._log = remember
-bags, out, *settings = sys.argv[1:]
-trainer = runs.train(load_config('residual-tiny').changed(settings), [Path(bags)], Path(out))
+config, source, out, *settings = sys.argv[1:]
+trainer = runs.train(load_config(config).changed(settings), [Path(source)], Path(out))
 if trainer.processes[0] == 0:
     (Path(out) / 'losses.json').write_text(json.dumps(losses))
 """
 
 
-def test_two_processes_learn_as_one_with_twice_the_batch(bags: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(('config', 'more'), [
+    ('residual-tiny', ('divergence_weight=0.01', 'lead_steps=2')),
+    ('zero-tiny', ('cycle_iterations=4', 'growth_iterations=4', 'r1_every=4'))])
+def test_two_processes_learn_as_one_with_twice_the_batch(
+        bags: Path, tmp_path: Path, config: str, more: tuple[str, ...]) -> None:
+    source = bags if config == 'residual-tiny' else write_photos(tmp_path)
     script = tmp_path / 'train.py'
     script.write_text(PARALLEL)
     # Adam's first steps blow rounding up, ever more at higher rates.
-    small = [*SMALL, 'iterations=20', 'precision=float64', 'divergence_weight=0.01',
-             'generator_rate=2e-5', 'discriminator_rate=2e-5', 'validate_every=100']
+    small = [*SMALL, 'iterations=20', 'precision=float64', 'generator_rate=2e-5',
+             'discriminator_rate=2e-5', 'validate_every=100', *more]
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2',
                 '--master-port', '0', '--rdzv-backend', 'c10d', '--rdzv-endpoint', 'localhost:0',
                 str(script)]
     found = {}
     for name, start, batch in (('one', [sys.executable, str(script)], 2), ('two', torchrun, 1)):
         done = subprocess.run(
-            [*start, str(bags), str(tmp_path / name), *small, f'batch_size={batch}'], cwd=ROOT,
-            capture_output=True, text=True, timeout=300, check=False)
+            [*start, config, str(source), str(tmp_path / name), *small, f'batch_size={batch}'],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         found[name] = json.loads((tmp_path / name / 'losses.json').read_text())
     assert len(found['one']) == 20

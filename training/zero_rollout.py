@@ -96,7 +96,7 @@ class ZeroUnroller(nn.Module):
         frames = self._fly(stepper, photo, state, steps, lead)
         late_cycle = None
         if late and frames:
-            last = Frame(**{name: value.detach() for name, value in frames[-1].tensors().items()})
+            last = frames[-1].map(Tensor.detach)
             way = camera.relative_pose(photo.pose, elsewhere)
             late_cycle = self._cycle(stepper, last, camera.compose(way, last.pose), state)
         path = [_rgbd(frame) for frame in frames[lead:]]
@@ -122,8 +122,7 @@ class ZeroUnroller(nn.Module):
         frames = []
         for step in range(steps):
             with torch.set_grad_enabled(torch.is_grad_enabled() and step >= lead):
-                seen = Frame(**{name: value.detach().float()
-                                for name, value in frame.tensors().items()})
+                seen = frame.map(lambda value: value.detach().float())
                 target = pilot.next_pose(seen).to(frame.pose)
                 frame = self._advance(stepper, frame, target, state)
             frames.append(frame)

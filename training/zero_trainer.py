@@ -65,9 +65,10 @@ class ZeroTrainer(Trainer):
         steps = 1 + draw_steps(config.seed, self.step, longest - 1) if longest else 0
         lead = max(0, steps - config.gradient_steps) if config.gradient_steps else 0
         compared = (config.reconstruction_weight, config.disparity_weight, config.perceptual_weight)
-        return self._unroller(
-            photo, sample_previous_poses(photo, batch['index'], seed=config.seed), noise,
-            steps=steps, lead=lead, late=config.late_weight > 0 and any(compared))
+        elsewhere = sample_previous_poses(photo.map(Tensor.float), batch['index'],
+                                          seed=config.seed)
+        return self._unroller(photo, elsewhere.to(photo.pose), noise, steps=steps, lead=lead,
+                              late=config.late_weight > 0 and any(compared))
 
     def _judged(self, made: ZeroRollout) -> Tensor:
         """``[N, 4, H, W]`` frames of flights that the discriminator gets to see."""

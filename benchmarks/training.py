@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 import resource
 import subprocess
@@ -14,10 +15,12 @@ import time
 from environment import describe
 import torch
 
+from infinite_nature_ros.refining.registry import model_entry
 from infinite_nature_training.configs import CONFIGS, load_config, TrainingConfig
 from infinite_nature_training.features import load_vgg16
 from infinite_nature_training.losses import PerceptualLoss
-from infinite_nature_training.sequence_trainer import SequenceTrainer
+from infinite_nature_training.rollout import draw_steps
+from infinite_nature_training.runs import TRAINERS
 
 _ITERATIONS = 3
 
@@ -27,17 +30,23 @@ def main(names: list[str]) -> None:
     print(describe())
     print('| configuration | size | T | batch | memory (GiB) | seconds an iteration |')
     print('|---|---|---|---|---|---|')
-    for name in names or list(CONFIGS):
+    for name in names or [name for name, config in CONFIGS.items()
+                          if model_entry(config.model).needs_weights]:
         subprocess.run([sys.executable, __file__, '--one', name], check=True)
 
 
 def measure(name: str) -> None:
     """Train a few iterations on noise and print the row."""
-    config = replace(load_config(name), iterations=_ITERATIONS, workers=0)
+    config = replace(load_config(name), iterations=_ITERATIONS, workers=0, cycle_iterations=0,
+                     growth_iterations=0)
+    # Flights into photos are of random length: let the last one be the longest.
+    config = replace(config, seed=next(seed for seed in count() if draw_steps(
+        seed, _ITERATIONS - 1, config.rollout_steps - 1) == config.rollout_steps - 1))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = SequenceTrainer(config, Path(folder), PerceptualLoss(load_vgg16()))
+        trainer = TRAINERS[config.learns_from](config, Path(folder), PerceptualLoss(load_vgg16()))
         times: list[float] = []
         trainer.run(_batches(config, times))
+        times.append(time.perf_counter())
     if torch.cuda.is_available():
         memory = torch.cuda.max_memory_allocated() / 2**30
     else:
@@ -51,7 +60,7 @@ def measure(name: str) -> None:
 def _batches(config: TrainingConfig, times: list[float]) -> Iterator[dict[str, torch.Tensor]]:
     """Noise over a plane that the camera flies along; notes when each batch is asked for."""
     batch, (height, width) = config.batch_size, config.size
-    frames = config.lead_steps + config.rollout_steps + 1
+    frames = 1 if config.learns_from == 'photos' else config.lead_steps + config.rollout_steps + 1
     pose = torch.eye(3, 4).repeat(batch, frames, 1, 1)
     pose[:, :, 2, 3] = -0.1 * torch.arange(frames)
     disparity = torch.linspace(0.02, 0.8, height).reshape(1, 1, 1, height, 1)
@@ -60,6 +69,7 @@ def _batches(config: TrainingConfig, times: list[float]) -> Iterator[dict[str, t
         times.append(time.perf_counter())
         yield {'image': torch.randint(256, (batch, frames, 3, height, width)),
                'disparity': disparity.repeat(batch, frames, 1, 1, width),
+               'sky': torch.zeros(batch, frames, 1, height, width),
                'pose': pose, 'intrinsics': intrinsics, 'index': torch.arange(batch)}
 
 

@@ -34,6 +34,10 @@ LEARNED, HELD_OUT = ('', 'train'), ('validation',)
 """Splits of the clips that are learned from, and of those that a run is validated on."""
 
 
+TRAINERS = {'sequences': SequenceTrainer, 'photos': ZeroTrainer}
+"""Trainers by what they learn from."""
+
+
 @dataclass(frozen=True)
 class PhotoFiles:
     """What photos come with; clips have all of it in their bags.
@@ -79,16 +83,17 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
     """
     _claim(folder, resume)
     if config.learns_from == 'photos':
-        kind, learned = ZeroTrainer, _photos(config, sources, photo_files)
+        learned = _photos(config, sources, photo_files)
         held_out = partial(_photos, config, validation or sources, photo_files, learning=False,
                            listed=not validation)
     else:
-        kind, learned = SequenceTrainer, _sequences(config, sources, LEARNED)
+        learned = _sequences(config, sources, LEARNED)
         held_out = partial(_sequences, _for_validation(config), validation or sources,
                            HELD_OUT if not validation else None, learning=False)
     validation_batches = _validation_batches(config, held_out, strict=bool(validation))
     perceptual = PerceptualLoss(load_vgg16(vgg)) if config.perceptual_weight else None
-    trainer = kind(config, folder, perceptual, describe_run(learned.infos, config.seed))
+    trainer = TRAINERS[config.learns_from](config, folder, perceptual,
+                                           describe_run(learned.infos, config.seed))
     if trainer.processes[0] == 0:
         partial_file = folder / f'{CONFIG_FILE}.partial'
         partial_file.write_text(config.to_json(), encoding='utf-8')

@@ -235,7 +235,11 @@ def _find_mask(masks: Path | None, name: str) -> Path | None:
 
 def _read_mask(path: Path, picture: PIL.Image.Image) -> PIL.Image.Image:
     """8-bit grey mask of a photo, at its own size."""
-    mask = read_photo(path).convert('L')
+    try:
+        with PIL.Image.open(path) as file:
+            mask = file.convert('L')
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f'mask {path} is damaged ({error}); make it anew') from error
     aspect = picture.width / picture.height
     if abs(mask.width / mask.height / aspect - 1) > _ASPECT_TOLERANCE:
         raise ValueError(f'mask {path} is {mask.width} x {mask.height}, its photo {picture.width} '

@@ -57,3 +57,22 @@ class Refiner(Protocol):
     def to(self, device: torch.device | str) -> Refiner:
         """Move to a device, in place, and return itself."""
         ...
+
+
+def join_rgbd(image: Tensor, disparity: Tensor) -> Tensor:
+    """Put image and disparity together.
+
+    Args:
+        image: ``[B, 3, H, W]``.
+        disparity: ``[B, 1, H, W]``.
+
+    Returns:
+        ``[B, 4, H, W]`` RGB-D.
+
+    Raises:
+        ValueError: for any other shapes.
+    """
+    if image.dim() != 4 or image.shape[1] != 3 or disparity.shape != image[:, :1].shape:
+        raise ValueError(f'image is {list(image.shape)} and disparity {list(disparity.shape)}; '
+                         'give [B, 3, H, W] and [B, 1, H, W]')
+    return torch.cat([image, disparity], dim=1)

@@ -5,8 +5,8 @@ encodes the flight's first frame. A second encoder looks at the rendered view; i
 features are what the synthesis starts from, the finer ones are added on the way up. The layers
 are the release's (``co_mod_gan`` over rosinality's ``model``).
 
-The release draws noise and dropout anew at every step, so that no two of its runs are the same.
-Here all that is random about a flight is drawn once, from its seed, and is part of the state.
+The release draws noise anew at every step and leaves dropout on, so that no two of its runs are the
+same. Here all that is random about a flight is drawn once, from its seed, and is part of the state.
 """
 
 from __future__ import annotations

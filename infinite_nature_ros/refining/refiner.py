@@ -69,15 +69,34 @@ class TrainableRefiner(Refiner, Protocol):
 
     noise_length: int
 
-    def style(self, image: Tensor, disparity: Tensor, noise: Tensor) -> State:
+    def style(self, image: Tensor, disparity: Tensor, noise: Tensor | None) -> State:
         """Look at the first frame of a flight, as ``begin`` does, with noise that is given.
 
         Args:
             image: ``[B, 3, H, W]`` RGB in [0, 1].
             disparity: ``[B, 1, H, W]`` in [0.01, 1].
-            noise: ``[B, noise_length]`` standard normal.
+            noise: ``[B, noise_length]`` standard normal; ``None`` for the mean style.
 
         Raises:
             ValueError: if the shapes don't fit.
         """
         ...
+
+
+def join_rgbd(image: Tensor, disparity: Tensor) -> Tensor:
+    """Put image and disparity together.
+
+    Args:
+        image: ``[B, 3, H, W]``.
+        disparity: ``[B, 1, H, W]``.
+
+    Returns:
+        ``[B, 4, H, W]`` RGB-D.
+
+    Raises:
+        ValueError: for any other shapes.
+    """
+    if image.dim() != 4 or image.shape[1] != 3 or disparity.shape != image[:, :1].shape:
+        raise ValueError(f'image is {list(image.shape)} and disparity {list(disparity.shape)}; '
+                         'give [B, 3, H, W] and [B, 1, H, W]')
+    return torch.cat([image, disparity], dim=1)

@@ -16,6 +16,7 @@ from torch import nn, Tensor
 import torch.nn.functional as F
 from torch.nn.utils import parametrizations
 
+from infinite_nature_ros.refining.refiner import join_rgbd
 from infinite_nature_ros.refining.registry import register_model
 from infinite_nature_ros.rendering import Rendered
 
@@ -179,17 +180,17 @@ class SpadeRefiner(nn.Module):
         Raises:
             ValueError: if the shapes don't fit each other.
         """
-        rgbd = _join(image, disparity)
+        rgbd = join_rgbd(image, disparity)
         return self.encoder(F.interpolate(rgbd, self.image_size, mode='area'))
 
-    def style(self, image: Tensor, disparity: Tensor, noise: Tensor) -> Tensor:
+    def style(self, image: Tensor, disparity: Tensor, noise: Tensor | None) -> Tensor:
         """Style codes ``[B, 256]`` drawn from their distributions; see ``TrainableRefiner``."""
         mu, logvar = self.encode(image, disparity)
-        return mu + noise * (0.5 * logvar).exp()
+        return mu if noise is None else mu + noise * (0.5 * logvar).exp()
 
     def begin(self, image: Tensor, disparity: Tensor, seed: int | None = None) -> Tensor:
         """Style codes ``[B, 256]`` for the whole flight: the mean, so that no seed is needed."""
-        return self.encode(image, disparity)[0]
+        return self.style(image, disparity, None)
 
     def refine(self, rendered: Rendered, state: Tensor) -> tuple[Tensor, Tensor]:
         """Paint the view anew: image ``[B, 3, H, W]`` and disparity ``[B, 1, H, W]`` in (0, 1).
@@ -197,7 +198,7 @@ class SpadeRefiner(nn.Module):
         Raises:
             ValueError: if a side is not divisible by 32 or below 64, or the shapes don't fit.
         """
-        rgbd = _join(rendered.image, rendered.disparity)
+        rgbd = join_rgbd(rendered.image, rendered.disparity)
         _check_size(*rgbd.shape[-2:])
         if state.shape != (len(rgbd), STYLE_LENGTH):
             raise ValueError(f'state is {list(state.shape)} for {len(rgbd)} views; '
@@ -261,11 +262,3 @@ def _check_size(height: int, width: int) -> None:
     if height % _STRIDE or width % _STRIDE or min(height, width) < _MIN_SIDE:
         raise ValueError(f'the image size is {height} x {width}; give a height and a width '
                          f'divisible by {_STRIDE}, at least {_MIN_SIDE}')
-
-
-def _join(image: Tensor, disparity: Tensor) -> Tensor:
-    """``[B, 4, H, W]`` RGB-D."""
-    if image.dim() != 4 or image.shape[1] != 3 or disparity.shape != image[:, :1].shape:
-        raise ValueError(f'image is {list(image.shape)} and disparity {list(disparity.shape)}; '
-                         'give [B, 3, H, W] and [B, 1, H, W]')
-    return torch.cat([image, disparity], dim=1)

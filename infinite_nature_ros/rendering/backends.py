@@ -1,4 +1,4 @@
-"""Registry of rasteriser backends: a new one is one file and one line here."""
+"""Registry of rendering backends: a new one is one file and one line here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _MODULES = {
     'warp': 'infinite_nature_ros.rendering.warp_backend',
     'torch': 'infinite_nature_ros.rendering.torch_backend',
     'pytorch3d': 'infinite_nature_ros.rendering.pytorch3d_backend',
+    'softmax': 'infinite_nature_ros.rendering.softmax_backend',
 }
 
 NEAR = 1e-5
@@ -19,7 +20,7 @@ NEAR = 1e-5
 
 
 class Rasterizer(Protocol):
-    """What a backend module offers: which triangle is seen at each pixel centre."""
+    """What a backend module of the mesh offers: which triangle is seen at each pixel centre."""
 
     def rasterize(self, vertices: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
         """Find the nearest triangle; both sides are drawn and ties go to the later triangle.
@@ -37,12 +38,30 @@ class Rasterizer(Protocol):
 
 @runtime_checkable
 class FusedRenderer(Protocol):
-    """What a backend may offer besides: the whole render step without gradients."""
+    """What a rasteriser may offer besides: the whole render step without gradients."""
 
     def render_fused(self, image: Tensor, disparity: Tensor, relative_pose: Tensor,
                      source_intrinsics: Tensor,
                      target_intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Yield image, disparity and known of ``Rendered``."""
+
+
+@runtime_checkable
+class ViewRenderer(Protocol):
+    """What a backend that isn't a rasteriser offers: whole views, with gradients."""
+
+    def render_view(self, image: Tensor, disparity: Tensor, relative_pose: Tensor,
+                    source_intrinsics: Tensor,
+                    target_intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Yield image, disparity and known of ``Rendered``.
+
+        Args:
+            image: ``[B, C, H, W]``; all channels are carried along likewise.
+            disparity: ``[B, 1, H, W]``, to be clamped to [0.01, 1].
+            relative_pose: ``[B, 3, 4]``, source camera to target camera.
+            source_intrinsics: ``[B, 4]``, normalised.
+            target_intrinsics: ``[B, 4]``, normalised.
+        """
 
 
 def list_backends() -> list[str]:
@@ -51,7 +70,7 @@ def list_backends() -> list[str]:
 
 
 @functools.cache
-def get_backend(name: str) -> Rasterizer:
+def get_backend(name: str) -> Rasterizer | ViewRenderer:
     """Import a backend.
 
     Raises:

@@ -38,8 +38,8 @@ def grid_faces(height: int, width: int, device: torch.device) -> Tensor:
 def surface_mask(disparity: Tensor) -> Tensor:
     """Tell continuous surface (1) from depth discontinuities (0); carries no gradient.
 
-    A Sobel filter (un-normalised 1-2-1 kernels, reflected border) of disparity, thresholded where
-    exp(-10 magnitude) is 0.3 (release, ``render_utils``).
+    A Sobel filter (reflected border) of disparity, thresholded where exp(-10 magnitude) is 0.3
+    (release, ``render_utils``).
 
     Args:
         disparity: ``[B, 1, H, W]``.
@@ -48,13 +48,26 @@ def surface_mask(disparity: Tensor) -> Tensor:
         ``[B, 1, H, W]`` of 0 and 1.
     """
     disparity = disparity.detach().clamp(MIN_SOBEL_DISPARITY, MAX_SOBEL_DISPARITY)
-    padded = functional.pad(disparity, (1, 1, 1, 1), mode='reflect')
+    magnitude = (squared_sobel(disparity, 'reflect') + SOBEL_EPSILON).sqrt()
+    return ((-EDGE_BETA * magnitude).exp() > ALPHA_THRESHOLD).to(disparity.dtype)
+
+
+def squared_sobel(values: Tensor, border: str) -> Tensor:
+    """Squared magnitude of the un-normalised Sobel gradient (1-2-1 kernels).
+
+    Args:
+        values: ``[B, C, H, W]``.
+        border: how the image goes on outside, as ``functional.pad`` names it.
+
+    Returns:
+        ``[B, C, H, W]``.
+    """
+    padded = functional.pad(values, (1, 1, 1, 1), mode=border)
     across = padded[..., 2:] - padded[..., :-2]
     down = padded[..., 2:, :] - padded[..., :-2, :]
     gradient_x = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
     gradient_y = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
-    magnitude = (gradient_x.square() + gradient_y.square() + SOBEL_EPSILON).sqrt()
-    return ((-EDGE_BETA * magnitude).exp() > ALPHA_THRESHOLD).to(disparity.dtype)
+    return gradient_x.square() + gradient_y.square()
 
 
 def project_vertices(disparity: Tensor, relative_pose: Tensor, source_intrinsics: Tensor,

@@ -1,4 +1,4 @@
-"""The render step: RGB-D mesh to a new view, differentiable or fused."""
+"""The render step: RGB-D frame to a new view, differentiable or fused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import Tensor
 
 from infinite_nature_ros import camera
 from infinite_nature_ros.rendering import mesh
-from infinite_nature_ros.rendering.backends import FusedRenderer, get_backend, Rasterizer
+from infinite_nature_ros.rendering.backends import (
+    FusedRenderer,
+    get_backend,
+    Rasterizer,
+    ViewRenderer,
+)
 from infinite_nature_ros.rendering.torch_backend import edge_functions
 
 # Rendered disparity is 1 / clamp(depth, 0.01, 100) (release, ``render``).
@@ -18,12 +23,13 @@ _MIN_DEPTH, _MAX_DEPTH = 0.01, 100.0
 
 @dataclass(frozen=True)
 class Rendered:
-    """A warped view with its holes, exactly as the official renderer leaves it.
+    """A warped view with its holes, exactly as the official renderers leave it.
 
     Attributes:
         image: ``[B, 3, H, W]`` RGB times the mask, 0 in holes.
-        disparity: ``[B, 1, H, W]`` in [0, 100], 0 in holes; never clamped.
-        known: ``[B, 1, H, W]`` in [0, 1]: the rendered mask squared, 1 carried over, 0 hole.
+        disparity: ``[B, 1, H, W]`` in [0, 100], 0 in holes; clamped by backend 'softmax' only.
+        known: ``[B, 1, H, W]`` in [0, 1]: the rendered mask squared, 1 carried over, 0 hole; 0 or
+            1 from backend 'softmax'.
     """
 
     image: Tensor
@@ -43,12 +49,13 @@ def render(image: Tensor, disparity: Tensor, source_pose: Tensor, target_pose: T
            backend: str = 'warp') -> Rendered:
     """Show an RGB-D frame from another camera (paper, section 3.1; release, ``render``).
 
-    Differentiable with respect to image, disparity, poses and intrinsics, not to visibility.
-    Where no gradient is asked for and all is float32, a backend's fused path runs.
+    Differentiable with respect to image, disparity, poses and intrinsics; not to visibility, but
+    for backend 'softmax', which splats points instead of drawing a mesh (InfiniteNature-Zero).
+    Where no gradient is asked for and all is float32, a rasteriser's fused path runs.
 
     Args:
         image: ``[B, 3, H, W]`` RGB in [0, 1]; more channels are carried along likewise.
-        disparity: ``[B, 1, H, W]`` inverse depth; the mesh uses it clamped to [0.01, 1].
+        disparity: ``[B, 1, H, W]`` inverse depth; depth is taken of it clamped to [0.01, 1].
         source_pose: ``[B, 3, 4]`` world to camera, of the frame.
         target_pose: ``[B, 3, 4]`` world to camera, of the wanted view.
         source_intrinsics: ``[B, 4]`` normalised.
@@ -70,12 +77,14 @@ def render(image: Tensor, disparity: Tensor, source_pose: Tensor, target_pose: T
                                          _expand(target_pose, batch, 'target_pose'))
     source_intrinsics = _expand(source_intrinsics, batch, 'source_intrinsics')
     target_intrinsics = _expand(target_intrinsics, batch, 'target_intrinsics')
-    rasterizer = get_backend(backend)
+    renderer = get_backend(backend)
     inputs = (image, disparity, relative_pose, source_intrinsics, target_intrinsics)
-    if isinstance(rasterizer, FusedRenderer) and not _wants_gradient(*inputs) and all(
+    if isinstance(renderer, ViewRenderer):
+        return Rendered(*renderer.render_view(*inputs))
+    if isinstance(renderer, FusedRenderer) and not _wants_gradient(*inputs) and all(
             tensor.dtype is torch.float32 for tensor in inputs):
-        return Rendered(*rasterizer.render_fused(*inputs))
-    return _render_differentiable(rasterizer, *inputs)
+        return Rendered(*renderer.render_fused(*inputs))
+    return _render_differentiable(renderer, *inputs)
 
 
 def _check(image: Tensor, disparity: Tensor) -> None:

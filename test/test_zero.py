@@ -269,11 +269,13 @@ def test_licences_and_held_out_photos(photos: Path, tmp_path: Path,
     ('zero', {'disparity', 'adversarial', 'late_disparity'}, {'reconstruction', 'divergence'}),
     ('zero-no-progressive', {'adversarial'}, set()),
     ('zero-no-balance', {'adversarial'}, set()),
-    ('zero-no-sky', {'adversarial'}, set())])
+    ('zero-no-sky', {'adversarial'}, set()),
+    ('zero-comodgan', {'disparity', 'adversarial'}, set())])
 def test_named_configurations_learn(photos: Path, tmp_path: Path, name: str, losses: set[str],
                                     missing: set[str]) -> None:
+    model = 'comodgan-tiny' if 'comodgan' in name else 'residual-tiny'
     arguments = ['train', str(photos), '--config', name, '--out', str(tmp_path / 'run'), '--set',
-                 'model=residual-tiny', 'size=64,64', 'batch_size=1', 'rollout_steps=2',
+                 f'model={model}', 'size=64,64', 'batch_size=1', 'rollout_steps=2',
                  'discriminator_width=4', 'perceptual_weight=0', 'workers=0', 'log_every=1',
                  'iterations=2']
     if load_config(name).cycle_iterations:

@@ -226,6 +226,12 @@ _TINY = replace(
     feature_matching_weight=2.0, divergence_weight=1e-4, discriminator_width=32, perceptual_steps=1,
     ema_decay=0.99, generator_rate=2e-4, discriminator_rate=4e-4, checkpointing=False)
 
+# For hours instead: what half an hour teaches rings after some 25 frames; flights that were under
+# way for a while, beside real frames and in the pool, teach it not to.
+_LONG = replace(
+    _TINY, lead_steps=10, pool_flights=24, pool_batch=4, pool_weight=0.5, pool_age=150,
+    adversarial_weight=0.5, ema_decay=0.998)
+
 # Zero as published; the style of the first paper's generator needs no divergence here, and where
 # neither paper nor release says anything (rates, clipping) it's ours.
 _ZERO = replace(
@@ -250,6 +256,7 @@ CONFIGS = {
     'infinite-nature-tiny': replace(_TINY, model='infinite-nature-tiny'),
     'residual-tiny': _TINY,
     'residual-tiny-pool': replace(_TINY, pool_flights=24, pool_weight=0.2),
+    'residual-tiny-long': _LONG,
     'no-repeat': replace(_PAPER, rollout_steps=1),
     'no-grounding': replace(_PAPER, grounding=False),
     'no-refine': replace(_PAPER, model='no-refine'),

@@ -219,6 +219,9 @@ def test_the_mean_style_follows_in_training_alone() -> None:
     expected = 0.98 * before + 0.02 * drawn.mean(0)
     assert torch.allclose(network.mean_style, expected, atol=1e-6)
     assert not network.mean_style.requires_grad
+    network.mean_style.zero_()
+    network.style(image, disparity, noise)
+    assert torch.allclose(network.mean_style, drawn.mean(0), atol=1e-6)
 
 
 def test_noise_for_training_maps_drops_and_roughens() -> None:

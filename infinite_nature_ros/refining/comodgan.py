@@ -41,7 +41,7 @@ _STRIDE = 2 ** _LEVELS
 # The release's networks see a mask of zeros and ones; the mesh renderer's has edges.
 _KNOWN_THRESHOLD = 0.5
 
-# How much of a batch's mean goes into the mean style: within some hundred steps it is there.
+# How much of a batch's mean goes into the mean style.
 _MEAN_RATE = 0.02
 
 
@@ -235,7 +235,9 @@ class CoModRefiner(nn.Module):
         z, kept, noise = noise.split([self.code_length, self.code_length, count], dim=1)
         style = self.mapping(z)
         if self.training:
-            self.mean_style.lerp_(style.detach().mean(0), _MEAN_RATE)
+            # The first batch sets it.
+            rate = _MEAN_RATE if self.mean_style.any() else 1.0
+            self.mean_style.lerp_(style.detach().mean(0), rate)
         return {'style': style, 'global_code': 2 * (kept > 0) * self._encode(rgbd), 'noise': noise}
 
     def refine(self, rendered: Rendered, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""Memory and time of a training iteration: python benchmarks/training.py CONFIGURATION..."""
+"""Memory and time of a training iteration, by configuration.
+
+python benchmarks/training.py [CONFIGURATION...] [SETTING=VALUE...]
+"""
 
 from __future__ import annotations
 
@@ -25,20 +28,22 @@ from infinite_nature_training.runs import TRAINERS
 _ITERATIONS = 3
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Print a table, a row a configuration; each runs in a process of its own."""
+    names = [argument for argument in arguments if '=' not in argument]
+    settings = [argument for argument in arguments if '=' in argument]
     print(describe())
     print('| configuration | size | T | batch | memory (GiB) | seconds an iteration |')
     print('|---|---|---|---|---|---|')
     for name in names or [name for name, config in CONFIGS.items()
                           if model_entry(config.model).needs_weights]:
-        subprocess.run([sys.executable, __file__, '--one', name], check=True)
+        subprocess.run([sys.executable, __file__, '--one', name, *settings], check=True)
 
 
-def measure(name: str) -> None:
+def measure(name: str, settings: list[str]) -> None:
     """Train a few iterations on noise and print the row."""
-    config = replace(load_config(name), iterations=_ITERATIONS, workers=0, cycle_iterations=0,
-                     growth_iterations=0)
+    config = replace(load_config(name).changed(settings), iterations=_ITERATIONS, workers=0,
+                     cycle_iterations=0, growth_iterations=0)
     # Flights into photos are of random length: let the last one be the longest.
     config = replace(config, seed=next(seed for seed in count() if draw_steps(
         seed, _ITERATIONS - 1, config.rollout_steps - 1) == config.rollout_steps - 1))
@@ -75,6 +80,6 @@ def _batches(config: TrainingConfig, times: list[float]) -> Iterator[dict[str, t
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--one']:
-        measure(sys.argv[2])
+        measure(sys.argv[2], sys.argv[3:])
     else:
         main(sys.argv[1:])

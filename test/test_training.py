@@ -18,6 +18,7 @@ from ros_probe import isolated_ros, make_photo, overrides, Probe, SIZE, write_ph
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
+from torch import Tensor
 
 from infinite_nature_ros import Flight
 from infinite_nature_ros.commands import main
@@ -32,7 +33,8 @@ from infinite_nature_ros.refining import (
 from infinite_nature_training.checkpoints import Checkpoints, load_checkpoint
 from infinite_nature_training.configs import CONFIGS, load_config, TrainingConfig
 from infinite_nature_training.flight_pool import FlightPool
-from infinite_nature_training.rollout import Unroller
+from infinite_nature_training.objective import Objective
+from infinite_nature_training.rollout import Unrolled, Unroller
 from infinite_nature_training.sequence_trainer import SequenceTrainer
 from infinite_nature_training.validation import direct_errors, measure
 
@@ -222,6 +224,26 @@ def test_the_log_has_losses_errors_and_pictures(bags: Path, tmp_path: Path) -> N
     # A row a step; rendered, refined, real, and two disparities beside each other.
     assert (picture.height, picture.width) == (2 * 64, 5 * 96)
     assert log.Images('input')[0].height == 64
+
+
+def test_after_steps_in_front_later_frames_are_the_targets(
+        bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    of_generator = Objective.of_generator
+
+    def look(self: Objective, unrolled: Unrolled, targets: Tensor,
+             *arguments: object) -> dict[str, Tensor]:
+        compared.append((unrolled.lead, unrolled.frames.detach(), targets))
+        return of_generator(self, unrolled, targets, *arguments)
+
+    monkeypatch.setattr(Objective, 'of_generator', look)
+    assert main(command(bags, tmp_path / 'run', 'iterations=6', 'lead_steps=2', 'augment=false',
+                        'generator_rate=0', 'seed=3')) == 0
+    assert {lead for lead, _, _ in compared} == {0, 1, 2}
+    for _, frames, targets in compared:
+        # Untrained, the network shows the filled view: of its own frame, not of a later one.
+        wrong = (frames[:, 0] - targets[:, 1]).abs().mean()
+        assert (frames[:, 0] - targets[:, 0]).abs().mean() < 0.8 * wrong
 
 
 def test_a_nan_stops_with_its_batch_saved(bags: Path, tmp_path: Path) -> None:

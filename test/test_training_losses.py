@@ -190,3 +190,27 @@ def test_checkpointing_changes_memory_but_no_gradient() -> None:
                           if 'logvar' not in name])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_steps_in_front_of_a_roll_out_have_no_gradient() -> None:
+    torch.manual_seed(0)
+    refiner = build_network('residual-tiny', image_size=(64, 96))
+    nn.init.normal_(refiner.generator.conv.weight, std=0.02)
+    unroller = Unroller(refiner)
+    poses = torch.eye(3, 4).repeat(1, 5, 1, 1)
+    poses[:, :, 2, 3] = -0.1 * torch.arange(5)
+    first = (torch.rand(1, 3, 64, 96), torch.rand(1, 1, 64, 96) * 0.5 + 0.2)
+    intrinsics = torch.tensor([[0.8, 1.2, 0.5, 0.5]])
+    whole = unroller(*first, poses, intrinsics)
+    part = unroller(*first, poses, intrinsics, lead=2)
+    assert part.lead == 2
+    # Without gradient the renderer's fused path runs, which rounds in its own way.
+    torch.testing.assert_close(part.frames, whole.frames[:, 2:], atol=1e-3, rtol=0)
+    torch.testing.assert_close(part.known, whole.known[:, 2:], atol=1e-3, rtol=0)
+    # What the third frame depends on ends at the second.
+    gradients = {}
+    for name, frame in (('part', part.frames[:, 0]), ('whole', whole.frames[:, 2])):
+        weight = refiner.generator.conv.weight
+        gradients[name], = torch.autograd.grad(frame.square().mean(), weight)
+    assert gradients['part'].abs().max() > 0
+    assert not torch.allclose(gradients['part'], gradients['whole'])

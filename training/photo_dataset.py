@@ -68,10 +68,11 @@ class PhotoDataset(EpochDataset):
     """
 
     def __init__(self, folders: str | Path | Iterable[str | Path], *,
-                 size: tuple[int, int] = (160, 256), credits: Path | None = None,
-                 licence: str = '', licences: Collection[str] = (), masks: Path | None = None,
-                 match: Sequence[str] = ('*',), names: Path | None = None,
-                 leave_out: Path | None = None, disparity: str = 'auto',
+                 size: tuple[int, int] = (160, 256), credits: str | Path | None = None,
+                 licence: str = '', licences: Collection[str] = (),
+                 masks: str | Path | None = None, match: Sequence[str] = ('*',),
+                 names: str | Path | None = None, leave_out: str | Path | None = None,
+                 disparity: str = 'auto',
                  crop: tuple[float, float] = (0.5, 1.0), most_sky: float = 0.8,
                  augmentation: Augmentation | None = DEFAULT_AUGMENTATION, shuffle: bool = True,
                  seed: int = 0, strict: bool = False) -> None:
@@ -113,6 +114,9 @@ class PhotoDataset(EpochDataset):
         self._intrinsics = default_intrinsics(*size)
         self.skipped: dict[str, str] = {}
         """Why photos aren't used, by path."""
+        credits, masks, names, leave_out = (
+            None if path is None else Path(path).expanduser().absolute()
+            for path in (credits, masks, names, leave_out))
         found = _find(folders, masks)
         chosen = {name: found[name]
                   for name in choose(found, match=match, only=names, leave_out=leave_out)}
@@ -216,7 +220,7 @@ def _find(folders: str | Path | Iterable[str | Path], masks: Path | None) -> dic
     found: dict[str, Path] = {}
     for folder in [folders] if isinstance(folders, str | Path) else folders:
         for name, path in find_photos(Path(folder).expanduser().absolute()).items():
-            if masks is not None and Path(masks).absolute() in path.parents:
+            if masks is not None and masks in path.parents:
                 continue
             if name in found:
                 raise ClipError(f'{found[name]} and {path} have one name; give the folder above '

@@ -233,7 +233,7 @@ class Flight:
         rendered = self._warp(torch.cat([layer, carried, frame.sky], dim=1),
                               skies.ground_disparity(frame.disparity, frame.sky), pose)
         view, (share, rendered_sky) = _split(rendered)
-        matte = skies.warped_matte(rendered_sky, view, pose, intrinsics)
+        matte = skies.warped_matte(rendered_sky, view, pose, intrinsics, self._dome)
         dome = self._sky_at(pose)
         view = skies.insert_sky(view, rendered_sky, matte, dome)
         known = torch.minimum(share, view.known)

@@ -31,7 +31,7 @@ _PHOTOS = ('badlands8', 'beach2', 'canyon9', 'desert19', 'fields29', 'forest14',
 _SHOWN = (0, 10, 25, 50, 100)
 
 # Pictures of a sheet, against the frames.
-_SHEET_SCALE = 0.75
+_SHEET_SCALE = 0.625
 
 # Pixels from the edge of the sky inwards that aren't looked at.
 _MARGIN = 2

@@ -104,7 +104,7 @@ def _between(pair: _Pair, fraction: float, backend: str) -> Frame:
         image, disparity = _blend(view, fraction)
     else:
         rendered_sky, dome = rendered.image[:, 4:], pair.dome.view(*targets)
-        mattes = skies.warped_matte(rendered_sky, view, *targets)
+        mattes = skies.warped_matte(rendered_sky, view, *targets, pair.dome)
         view = skies.insert_sky(view, rendered_sky, mattes, dome)
         known = torch.where(mattes > 0.5, view.known, known)
         matte = torch.lerp(*mattes.chunk(2), fraction)

@@ -43,11 +43,13 @@ class SkyDome:
 
     Attributes:
         image: ``[B, 3, H, W]`` the photo with its ground filled in by sky.
+        matte: ``[B, 1, H, W]`` in [0, 1], where the photo shows sky.
         pose: ``[B, 3, 4]`` of the camera that took it; only its rotation matters.
         intrinsics: ``[B, 4]`` of that camera.
     """
 
     image: Tensor
+    matte: Tensor
     pose: Tensor
     intrinsics: Tensor
 
@@ -56,11 +58,19 @@ class SkyDome:
         """Build the dome from a photo and its sky matte ``[B, 1, H, W]``."""
         # Pixels at the matte's edge hold some ground; they don't count.
         certain = (functional.avg_pool2d(sky, 5, stride=1, padding=2) > 0.99).to(sky.dtype)
-        return cls(push_pull(image, certain + LEAST_WEIGHT, certain), pose, intrinsics)
+        return cls(push_pull(image, certain + LEAST_WEIGHT, certain), sky, pose, intrinsics)
 
     def view(self, pose: Tensor, intrinsics: Tensor) -> Tensor:
         """``[B, 3, H, W]`` the sky all over the view of a camera, of the photo's size."""
-        height, width = self.image.shape[-2:]
+        return self._turn(self.image, pose, intrinsics)
+
+    def expected_matte(self, pose: Tensor, intrinsics: Tensor) -> Tensor:
+        """``[B, 1, H, W]`` where a view would show sky if all were as far as the sky."""
+        return self._turn(self.matte, pose, intrinsics)
+
+    def _turn(self, picture: Tensor, pose: Tensor, intrinsics: Tensor) -> Tensor:
+        """Warp a picture of the photo's camera to another one by their rotations alone."""
+        height, width = picture.shape[-2:]
         x, y, z = _world_rays(pose, intrinsics, height, width).unbind(1)
         # Fold the azimuth into the photo's field of view, mirrored at its borders.
         half = torch.atan(0.5 / self.intrinsics[:, 0])[:, None, None]
@@ -73,7 +83,7 @@ class SkyDome:
         xy = seen[:, :2] / seen[:, 2:].clamp(min=1e-3)
         fx_fy, cx_cy = self.intrinsics[:, :2, None, None], self.intrinsics[:, 2:, None, None]
         grid = (2 * (xy * fx_fy + cx_cy) - 1).permute(0, 2, 3, 1)
-        return functional.grid_sample(self.image, grid, padding_mode='reflection',
+        return functional.grid_sample(picture, grid, padding_mode='reflection',
                                       align_corners=False)
 
 
@@ -97,22 +107,30 @@ def ground_layer(image: Tensor, sky: Tensor, dome: Tensor) -> Tensor:
     return (image - sky * dome).clamp(min=0)
 
 
-def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor,
-                 intrinsics: Tensor) -> Tensor:
+def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrinsics: Tensor,
+                 dome: SkyDome) -> Tensor:
     """Matte of a new view, from the warped one.
+
+    What comes into view above all that was seen can't be told by what lies below it, least of all
+    when the last view had no sky: there is sky, too, where the photo had it.
 
     Args:
         rendered_sky: ``[B, 1, H, W]`` the matte as the renderer leaves it, times the mask.
         rendered: the view it belongs to.
         pose: ``[B, 3, 4]`` of the view.
         intrinsics: ``[B, 4]`` of the view.
+        dome: the sky of the flight.
 
     Returns:
         ``[B, 1, H, W]`` in [0, 1], sharp at its edge; nothing below the horizon.
     """
     mask = rendered.mask
     matte = rendered_sky / mask.clamp(min=1e-3)
-    matte = push_pull(matte, rendered.known + LEAST_WEIGHT, (rendered.known > 0.1).to(mask.dtype))
+    is_known = (rendered.known > 0.1).to(mask.dtype)
+    matte = push_pull(matte, rendered.known + LEAST_WEIGHT, is_known)
+    is_above = is_known.amax(-1, keepdim=True).cummax(-2).values == 0
+    expected = dome.expected_matte(pose, intrinsics)
+    matte = torch.where(is_above, torch.maximum(matte, expected), matte)
     matte = ((matte - 0.5) * _MATTE_CONTRAST + 0.5).clamp(0, 1)
     height, width = matte.shape[-2:]
     x, y, z = _world_rays(pose, intrinsics, height, width)[:, :, None].unbind(1)
@@ -152,7 +170,12 @@ def _mean_around(values: Tensor) -> Tensor:
 
 def keep_sky(image: Tensor, disparity: Tensor, matte: Tensor,
              dome: Tensor) -> tuple[Tensor, Tensor]:
-    """Blend the dome over a refined view, which may have repainted it."""
+    """Blend the dome over a refined view, which may have repainted it, and its disparity likewise.
+
+    The blend sets in where a pixel is half sky and is whole where it is all sky, so that the
+    ground's side of the silhouette keeps its depth. (Zero's release blends both by a mask that is
+    eroded by 7 x 7 and blurred, which leaves the refiner's own sky along every silhouette.)
+    """
+    share = (2 * matte - 1).clamp(0, 1)
     floor = torch.full_like(disparity, camera.MIN_DISPARITY)
-    return (torch.lerp(image, dome, (2 * matte - 1).clamp(0, 1)),
-            torch.where(matte > 0.5, floor, disparity))
+    return torch.lerp(image, dome, share), torch.lerp(disparity, floor, share)

@@ -97,7 +97,7 @@ class Stepper:
         rendered = self._render(torch.cat([layer, carried, frame.sky], dim=1),
                                 skies.ground_disparity(frame.disparity, frame.sky), frame, pose)
         view, (share, rendered_sky) = _split(rendered)
-        matte = skies.warped_matte(rendered_sky, view, pose, frame.intrinsics)
+        matte = skies.warped_matte(rendered_sky, view, pose, frame.intrinsics, self._dome)
         dome = self._sky_at(pose, frame)
         view = skies.insert_sky(view, rendered_sky, matte, dome)
         known = torch.minimum(share, view.known)

@@ -31,6 +31,7 @@ def fly(
     width: int = 256,
     disparity: str = 'auto',
     fov: float = 0.0,
+    sky: bool = True,
     mode: Literal['safe', 'official'] = 'safe',
     speed: float = 0.2,
     seed: int = -1,
@@ -59,6 +60,7 @@ def fly(
         width: image width in pixels, a multiple of 32.
         disparity: source of the photo's disparity, a registered name or the path of a file.
         fov: horizontal field of view of the photo in degrees; 0 is the default, 64.
+        sky: keep the sky of the photo far away and steady.
         mode: autopilot that steers clear of what is ahead, or the official release's.
         speed: scene units per step; negative flies backward.
         seed: draws everything random; -1 draws the seed too.
@@ -95,7 +97,7 @@ def fly(
     load_photo(find_photo(image), (height, width))
     poses = None if trajectory is None else _read_trajectory(trajectory)
     generator = {'image': image, 'model': model, 'height': height, 'width': width,
-                 'disparity': disparity, 'fov': fov, 'seed': seed, 'device': device}
+                 'disparity': disparity, 'fov': fov, 'sky': sky, 'seed': seed, 'device': device}
     print(f'To listen in: {isolate_domain()}')
     allow_large_images(height, width)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)

@@ -1,0 +1,143 @@
+"""The sky stays the photo's own, whatever the refiner paints, and comes back where it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import math
+from pathlib import Path
+import sys
+from types import ModuleType
+
+from PIL import Image
+import pytest
+from scenes import sea
+import torch
+
+from infinite_nature_ros import Autopilot, camera, Flight, Frame
+from infinite_nature_ros.photos import crop_and_resize, sample_photos
+from infinite_nature_ros.sky import keep_sky
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = (96, 160)
+PHOTOS = sample_photos()
+
+
+def check_contract(frame: Frame) -> None:
+    for name, value in frame.tensors().items():
+        assert torch.isfinite(value).all(), name
+    for value, low in ((frame.image, 0), (frame.disparity, 0.01), (frame.known, 0)):
+        assert low <= value.min()
+        assert value.max() <= 1
+
+
+def horizon_row(frame: Frame) -> float:
+    """Where the level horizon lies in a view, 0 top to 1 bottom."""
+    x, y, z = frame.pose[0, 2, :3].tolist()
+    pitch = math.atan2(y, math.hypot(x, z))
+    return frame.intrinsics[0, 3].item() - frame.intrinsics[0, 1].item() * math.tan(pitch)
+
+
+class Repainter:
+    """A network that paints all of a view anew, the sky too."""
+
+    def begin(self, image: torch.Tensor, disparity: torch.Tensor,
+              seed: int | None = None) -> torch.Tensor:
+        return torch.zeros(len(image), 1)
+
+    def refine(self, rendered, state):
+        image = torch.zeros_like(rendered.image)
+        image[:, 0] = 1
+        return image, torch.full_like(rendered.disparity, 0.3)
+
+    def to(self, device):
+        return self
+
+
+def test_no_model_can_repaint_the_sky() -> None:
+    fly = Flight(*sea(64, 96), model=Repainter(), device='cpu')
+    start = fly.frame
+    for step in range(1, 6):
+        frame = fly.step(camera.pose_at(torch.tensor([[0.0, 0.0, 0.2 * step]]),
+                                        start.pose[..., :3]))
+    assert (frame.image - start.image)[:, :, :28].abs().max() < 0.02
+    assert (frame.disparity[:, :, :28] == 0.01).all()
+    assert (frame.image[:, 0, 40:] == 1).all()
+    switched_off = Flight(*sea(64, 96), model=Repainter(), device='cpu', sky=False)
+    painted = switched_off.step(frame.pose)
+    assert painted.sky is None
+    assert (painted.image[:, 0] == 1).all()
+
+
+def test_image_and_disparity_are_blended_alike() -> None:
+    matte = torch.linspace(0, 1, 9).reshape(1, 1, 1, 9)
+    image, dome = torch.zeros(1, 3, 1, 9), torch.ones(1, 3, 1, 9)
+    disparity = torch.full((1, 1, 1, 9), 0.51)
+    blended, blended_disparity = keep_sky(image, disparity, matte, dome)
+    share = torch.tensor([0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1])
+    assert torch.allclose(blended, share.expand(1, 3, 1, 9))
+    assert torch.allclose(blended_disparity[0, 0, 0], 0.51 - 0.5 * share)
+
+
+@pytest.fixture(scope='module', params=['no_sky', 'only_sky'])
+def bare_flight(request: pytest.FixtureRequest) -> tuple[str, list[Frame]]:
+    """100 frames into the lower third, or the upper fifth, of a photo."""
+    whole = Image.open(PHOTOS['valley'])
+    top, bottom = {'no_sky': (0.67, 1.0), 'only_sky': (0.0, 0.2)}[request.param]
+    part = whole.crop((0, round(top * whole.height), whole.width, round(bottom * whole.height)))
+    fly = Flight.from_photo(crop_and_resize(part, *SIZE), size=SIZE, seed=0, device='cpu',
+                            disparity='horizon')
+    pilot = Autopilot(fly.intrinsics)
+    frames = [fly.frame]
+    for _ in range(100):
+        frames.append(fly.step(pilot.next_pose(frames[-1])))
+    return request.param, frames
+
+
+def test_photos_without_sky_and_of_only_sky_fly(bare_flight: tuple[str, list[Frame]]) -> None:
+    name, frames = bare_flight
+    for frame in frames:
+        check_contract(frame)
+    expected = {'no_sky': (0.0, 0.0), 'only_sky': (0.98, 1.0)}[name]
+    share = (frames[0].sky > 0.5).float().mean()
+    assert expected[0] <= share <= expected[1]
+    assert camera.position(frames[-1].pose).norm() > 1
+    assert frames[-1].image.std() > 0.01
+    assert 0.1 < horizon_row(frames[-1]) < 0.9
+
+
+@pytest.mark.parametrize('pitch', [0.75, -0.75], ids=['lost', 'filled'])
+def test_the_autopilot_brings_the_horizon_back(pitch: float) -> None:
+    fly = Flight.from_photo(PHOTOS['valley'], size=SIZE, seed=0, device='cpu',
+                            disparity='horizon')
+    start = fly.frame
+    pilot = Autopilot(fly.intrinsics)
+    frame = fly.step(pilot.next_pose(start))
+    frame = fly.step(camera.compose(camera.level_pose(pitch), frame.pose))
+    share = (frame.sky > 0.5).float().mean()
+    assert share == 0 if pitch > 0 else share > 0.95
+    for _ in range(40):
+        frame = fly.step(pilot.next_pose(frame))
+        check_contract(frame)
+    assert 0.15 < horizon_row(frame) < 0.85
+    share = (frame.sky > 0.5).float().mean()
+    assert 0.2 < share < 0.8
+    is_sky = (frame.sky > 0.99)[0, 0]
+    colour, first = (image[0, :, mask].mean(1) for image, mask in
+                     ((frame.image, is_sky), (start.image, (start.sky > 0.99)[0, 0])))
+    assert (colour - first).abs().max() < 0.1
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    import sky_flights
+    yield sky_flights
+    sys.modules.pop('sky_flights')
+
+
+def test_the_kept_sky_changes_a_third_as_much_at_most(benchmark: ModuleType) -> None:
+    compared = benchmark.compare(PHOTOS['coast'], size=SIZE, frames=40)
+    assert compared.warped.view > 1
+    assert compared.kept.view <= compared.warped.view / 3
+    assert compared.kept.piece_mean <= compared.warped.piece_mean / 3
+    assert [len(frames) for frames in (compared.frames_kept, compared.frames_warped)] == [3, 3]

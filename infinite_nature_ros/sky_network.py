@@ -1,0 +1,192 @@
+"""The small network that tells sky from land, and its weights, which come with the package.
+
+The first stages of EfficientNet-Lite0 (Tan and Le 2019; five strides of 2 less one) see a copy of
+the picture of always the same area, so that their view is wide enough to tell a lake or haze from
+the sky; a decoder brings that back to the picture's own size, where a few convolutions draw the
+edge. ``scripts/train_sky_detector.py`` trains it; ``docs/sky_detector.md`` says how well it does.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors.torch import load_file
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+# The encoder sees each picture at about this many pixels, both sides divisible by its coarsest
+# step.
+_SEEN_AREA = 96 * 160
+_STEP = 16
+_LEAST_SIDE = 2 * _STEP
+
+# What hangs in the sky (birds, a dark cloud) and is smaller than this share of the picture is sky.
+_SMALLEST_LAND = 0.03
+
+# Stages of EfficientNet-Lite0, each at half the size of the one before it: channels, stride,
+# kernel and expansion of their blocks.
+_STEM = 32
+_STAGES = (
+    ((16, 1, 3, 1),),
+    ((24, 2, 3, 6), (24, 1, 3, 6)),
+    ((40, 2, 5, 6), (40, 1, 5, 6)),
+    ((80, 2, 3, 6), (80, 1, 3, 6), (80, 1, 3, 6)),
+)
+_DECODER = (16, 24, 32, 48)
+_FINE = 8
+_GROUPS = 8
+
+
+class SkyNetwork(nn.Module):
+    """Log odds for each pixel of being sky."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, _STEM, 3, stride=2, padding=1)
+        inputs, stages = _STEM, []
+        for blocks in _STAGES:
+            stages.append(nn.Sequential())
+            for channels, stride, kernel, expansion in blocks:
+                stages[-1].append(InvertedBottleneck(inputs, channels, stride, kernel, expansion))
+                inputs = channels
+        self.stages = nn.ModuleList(stages)
+        # The row tells what is high up; it is the only thing that a convolution can't see.
+        self.wide = nn.Sequential(*_layer(inputs + 1, _DECODER[-1]),
+                                  *_layer(_DECODER[-1], _DECODER[-1]),
+                                  *_layer(_DECODER[-1], _DECODER[-1]))
+        self.overview = nn.Linear(_DECODER[-1], _DECODER[-1])
+        self.up = nn.ModuleList(
+            nn.Sequential(*_layer(coarse + blocks[-1][0], fine), *_layer(fine, fine))
+            for coarse, fine, blocks in zip(_DECODER[1:], _DECODER, _STAGES, strict=False))
+        self.score = nn.Conv2d(_DECODER[0], 1, 1)
+        self.fine = nn.Sequential(
+            nn.Conv2d(_DECODER[0] + 3, _FINE, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(_FINE, 1, 3, padding=1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Score pictures of any size.
+
+        Args:
+            image: ``[B, 3, H, W]`` RGB in [0, 1].
+
+        Returns:
+            ``[B, 1, H, W]`` log odds of being sky.
+        """
+        features = self._features(image)
+        score = _resize(self.score(features), image.shape[-2:])
+        features = _resize(features, image.shape[-2:])
+        return score + self.fine(torch.cat([features, 2 * image - 1], dim=1))
+
+    def roughly(self, image: Tensor) -> Tensor:
+        """Score pictures as ``forward`` does, without the convolutions that draw the edge."""
+        return _resize(self.score(self._features(image)), image.shape[-2:])
+
+    def _features(self, image: Tensor) -> Tensor:
+        """Encode and decode pictures, at half the size at which the encoder sees them."""
+        seen = functional.interpolate(2 * image - 1, _seen_size(*image.shape[-2:]),
+                                      mode='bilinear', antialias=True)
+        features, levels = functional.relu6(self.stem(seen)), []
+        for stage in self.stages:
+            features = stage(features)
+            levels.append(features)
+        row = torch.linspace(-1, 1, features.shape[2], device=features.device)
+        row = row[:, None].expand(len(features), 1, -1, features.shape[3])
+        features = self.wide(torch.cat([features, row], dim=1))
+        features = features + self.overview(features.mean((2, 3)))[..., None, None]
+        for layer, level in zip(reversed(self.up), reversed(levels[:-1]), strict=True):
+            features = _resize(features, level.shape[-2:])
+            features = layer(torch.cat([features, level], dim=1))
+        return features
+
+
+class InvertedBottleneck(nn.Module):
+    """Block of EfficientNet-Lite: expand, filter each channel, project; normalisation folded in."""
+
+    def __init__(self, inputs: int, channels: int, stride: int, kernel: int,
+                 expansion: int) -> None:
+        super().__init__()
+        width = inputs * expansion
+        self.expand = nn.Conv2d(inputs, width, 1) if expansion > 1 else None
+        self.filter = nn.Conv2d(width, width, kernel, stride, kernel // 2, groups=width)
+        self.project = nn.Conv2d(width, channels, 1)
+        self.skips = stride == 1 and inputs == channels
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features ``[B, C, H, W]`` to ``[B, channels, H / stride, W / stride]``."""
+        wide = features if self.expand is None else functional.relu6(self.expand(features))
+        result = self.project(functional.relu6(self.filter(wide)))
+        return features + result if self.skips else result
+
+
+def weights_path() -> Path:
+    """File of the weights that come with the package."""
+    return Path(str(resources.files('infinite_nature_ros'))) / 'assets' / 'sky_detector.safetensors'
+
+
+@cache
+def load_sky_network() -> SkyNetwork:
+    """Network with the weights that come with the package, on the CPU, in eval mode."""
+    with torch.device('meta'):  # draws no random numbers
+        network = SkyNetwork()
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor
+               for name, tensor in load_file(weights_path()).items()}
+    network.load_state_dict(tensors, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def find_sky(picture: np.ndarray, network: SkyNetwork) -> np.ndarray:
+    """Find the sky in one picture.
+
+    Args:
+        picture: uint8 ``[H, W, 3]`` RGB.
+        network: in eval mode, on the CPU.
+
+    Returns:
+        bool ``[H, W]``.
+    """
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        score = network(image)
+    return tidy(score[0, 0].numpy() > 0)
+
+
+def tidy(sky: np.ndarray) -> np.ndarray:
+    """Drop from a mask, bool ``[H, W]``, what can't be sky, and fill what hangs in it."""
+    return _fill_islands(_connected_to_top(sky))
+
+
+def _connected_to_top(sky: np.ndarray) -> np.ndarray:
+    """Drop what looks like sky but does not reach the picture's top, such as a lake."""
+    _, labels = cv2.connectedComponents(sky.astype(np.uint8), connectivity=4)
+    return sky & np.isin(labels, np.unique(labels[0][sky[0]]))
+
+
+def _fill_islands(sky: np.ndarray) -> np.ndarray:
+    """Count small things that hang in the sky as sky."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((~sky).astype(np.uint8), connectivity=4)
+    hanging = stats[:, cv2.CC_STAT_AREA] < _SMALLEST_LAND * sky.size
+    hanging[labels[-1]] = False
+    return sky | hanging[labels]
+
+
+def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    """Build a convolution that is normalised and rectified."""
+    return (nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(_GROUPS, outputs),
+            nn.ReLU())
+
+
+def _seen_size(height: int, width: int) -> tuple[int, int]:
+    """Size at which the encoder sees a picture: of about the same shape."""
+    scale = math.sqrt(_SEEN_AREA / (height * width)) / _STEP
+    return (max(round(height * scale) * _STEP, _LEAST_SIDE),
+            max(round(width * scale) * _STEP, _LEAST_SIDE))
+
+
+def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(features, size, mode='bilinear')

@@ -2,8 +2,9 @@
 
 The first stages of EfficientNet-Lite0 (Tan and Le 2019; five strides of 2 less one) see a copy of
 the picture of always the same area, so that their view is wide enough to tell a lake or haze from
-the sky; a decoder brings that back to the picture's own size, where a few convolutions draw the
-edge. ``scripts/train_sky_detector.py`` trains it; ``docs/sky_detector.md`` says how well it does.
+the sky; a decoder brings that back to half its size, and GrabCut (Rother et al. 2004) cuts along
+the edges of the picture itself. ``scripts/train_sky_detector.py`` trains it;
+``docs/sky_detector.md`` says how well it does.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _SEEN_AREA = 96 * 160
 _STEP = 16
 _LEAST_SIDE = 2 * _STEP
 
+# Pixels with log odds beyond this are settled; GrabCut decides about the rest.
+_CERTAIN, _CUT_ITERATIONS = 2.0, 2
+
 # What hangs in the sky (birds, a dark cloud) and is smaller than this share of the picture is sky.
 _SMALLEST_LAND = 0.03
 
@@ -39,7 +43,6 @@ _STAGES = (
     ((80, 2, 3, 6), (80, 1, 3, 6), (80, 1, 3, 6)),
 )
 _DECODER = (16, 24, 32, 48)
-_FINE = 8
 _GROUPS = 8
 
 
@@ -65,9 +68,6 @@ class SkyNetwork(nn.Module):
             nn.Sequential(*_layer(coarse + blocks[-1][0], fine), *_layer(fine, fine))
             for coarse, fine, blocks in zip(_DECODER[1:], _DECODER, _STAGES, strict=False))
         self.score = nn.Conv2d(_DECODER[0], 1, 1)
-        self.fine = nn.Sequential(
-            nn.Conv2d(_DECODER[0] + 3, _FINE, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(_FINE, 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Score pictures of any size.
@@ -78,13 +78,6 @@ class SkyNetwork(nn.Module):
         Returns:
             ``[B, 1, H, W]`` log odds of being sky.
         """
-        features = self._features(image)
-        score = _resize(self.score(features), image.shape[-2:])
-        features = _resize(features, image.shape[-2:])
-        return score + self.fine(torch.cat([features, 2 * image - 1], dim=1))
-
-    def roughly(self, image: Tensor) -> Tensor:
-        """Score pictures as ``forward`` does, without the convolutions that draw the edge."""
         return _resize(self.score(self._features(image)), image.shape[-2:])
 
     def _features(self, image: Tensor) -> Tensor:
@@ -134,8 +127,7 @@ def load_sky_network() -> SkyNetwork:
     """Network with the weights that come with the package, on the CPU, in eval mode."""
     with torch.device('meta'):  # draws no random numbers
         network = SkyNetwork()
-    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor
-               for name, tensor in load_file(weights_path()).items()}
+    tensors = {name: tensor.float() for name, tensor in load_file(weights_path()).items()}
     network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -153,7 +145,22 @@ def find_sky(picture: np.ndarray, network: SkyNetwork) -> np.ndarray:
     image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         score = network(image)
-    return tidy(score[0, 0].numpy() > 0)
+    return tidy(_cut(picture, score[0, 0].numpy()))
+
+
+def _cut(picture: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Draw the sky's edge where the picture has one, near where log odds ``[H, W]`` are even."""
+    is_sky = score > 0
+    # GrabCut learns five colours of each side, so both must be there.
+    if not 5 <= is_sky.sum() <= is_sky.size - 5:
+        return is_sky
+    labels = np.where(is_sky, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[score > _CERTAIN] = cv2.GC_FGD
+    labels[score < -_CERTAIN] = cv2.GC_BGD
+    cv2.setRNGSeed(0)
+    cv2.grabCut(picture, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _CUT_ITERATIONS,
+                cv2.GC_INIT_WITH_MASK)
+    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
 
 
 def tidy(sky: np.ndarray) -> np.ndarray:

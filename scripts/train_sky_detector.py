@@ -22,17 +22,15 @@ import tyro
 from infinite_nature_ros.sky_network import find_sky, SkyNetwork, weights_path
 from infinite_nature_training.sky_samples import draw_sample, read_photos, SkyPhoto
 
-HELD_OUT = Path(__file__).resolve().parents[1] / 'training' / 'held_out.txt'
+LISTS = Path(__file__).resolve().parents[1] / 'training'
+HELD_OUT, CREDITS = LISTS / 'held_out.txt', LISTS / 'photos.csv'
 
 # What ships is made of these alone, so that it can carry the project's licence.
 FREE_LICENCES = ('public-domain', 'CC0')
 
-# Sizes of a batch's pictures, and how often each is drawn. Where the sky is is learnt first, on
-# small pictures; how its edge runs is cheap to learn in what is left of the steps.
-_ROUGH_SIZES = {(96, 160): 0.85, (160, 96): 0.15}
-_SIZES = {(96, 160): 0.1, (160, 256): 0.6, (256, 160): 0.1, (288, 512): 0.2}
-_ROUGH_STEPS = 0.85
-_BATCH, _BATCH_PIXELS = 16, 8 * 160 * 256
+# Sizes of the pictures of a batch, and how often each is drawn: about what the encoder sees.
+_SIZES = {(96, 160): 0.85, (160, 96): 0.15}
+_BATCH = 16
 
 _ENCODER_SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
 _ENCODER_EPSILON = 1e-3  # of its normalisations
@@ -48,7 +46,7 @@ _FROZEN = 2
 _FOLDS = 5
 
 
-def train(photos: Path, masks: Path, encoder: Path, *, credits: Path | None = None,
+def train(photos: Path, masks: Path, encoder: Path, *, credits: Path = CREDITS,
           held_out: Path = HELD_OUT, out: Path | None = None, steps: int = 800, seed: int = 0,
           licences: tuple[str, ...] = FREE_LICENCES, threads: int = 1,
           validate_only: bool = False) -> None:
@@ -68,8 +66,7 @@ def train(photos: Path, masks: Path, encoder: Path, *, credits: Path | None = No
         masks: folder of their sky masks (PNG, same names) with sky.csv, which names the faults;
             training/sky_masks.zip, unpacked.
         encoder: file efficientnet-lite0-57934424.pth.
-        credits: CSV of the photos with columns file and licence; photos.csv among them if not
-            given.
+        credits: CSV of the photos with columns file and licence.
         held_out: names of photos that are never read, a line each.
         out: weights file to write; the one that comes with the package if not given.
         steps: optimiser steps of each of the two trainings.
@@ -80,7 +77,7 @@ def train(photos: Path, masks: Path, encoder: Path, *, credits: Path | None = No
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    chosen = read_photos(photos, masks, credits or photos / 'photos.csv', held_out, licences)
+    chosen = read_photos(photos, masks, credits, held_out, licences)
     print(f'{len(chosen)} photos')
     start = read_encoder(encoder)
     validation = [photo for number, photo in enumerate(chosen) if number % _FOLDS == 0]
@@ -163,10 +160,9 @@ def fit(photos: Sequence[SkyPhoto], encoder: Mapping[str, Tensor], steps: int,
                                                    pct_start=_WARM_UP)
     bar = trange(steps, disable=None)
     for step in bar:
-        is_rough = step < _ROUGH_STEPS * steps
-        image, sky = _draw_batch(photos, _ROUGH_SIZES if is_rough else _SIZES, random)
+        image, sky = _draw_batch(photos, random)
         with torch.autocast('cpu', torch.bfloat16):
-            score = network.roughly(image) if is_rough else network(image)
+            score = network(image)
         loss = sky_loss(score.float(), sky)
         optimizer.zero_grad()
         loss.backward()
@@ -216,30 +212,24 @@ def save(network: SkyNetwork, path: Path, provenance: dict[str, object]) -> None
     save_file(tensors, path, metadata={'provenance': json.dumps(provenance)})
 
 
-def _draw_batch(photos: Sequence[SkyPhoto], sizes: Mapping[tuple[int, int], float],
-                random: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _draw_batch(photos: Sequence[SkyPhoto], random: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Images ``[B, 3, H, W]`` and skies ``[B, 1, H, W]``, in [0, 1]."""
-    height, width = list(sizes)[random.choice(len(sizes), p=list(sizes.values()))]
-    count = min(_BATCH, _BATCH_PIXELS // (height * width))
-    samples = [draw_sample(photos, (height, width), random) for _ in range(count)]
+    size = list(_SIZES)[random.choice(len(_SIZES), p=list(_SIZES.values()))]
+    samples = [draw_sample(photos, size, random) for _ in range(_BATCH)]
     images, skies = (torch.from_numpy(np.stack(parts)) for parts in zip(*samples, strict=True))
     return images.permute(0, 3, 1, 2).float() / 255, skies[:, None].float() / 255
 
 
 def _follow(average: SkyNetwork, network: SkyNetwork, decay: float) -> None:
-    """Move the average towards the network, statistics of the normalisation included."""
-    for target, value in zip(average.state_dict().values(), network.state_dict().values(),
-                             strict=True):
-        if target.is_floating_point():
-            target.lerp_(value, 1 - decay)
-        else:
-            target.copy_(value)
+    """Move the average towards the network."""
+    for target, value in zip(average.parameters(), network.parameters(), strict=True):
+        target.lerp_(value.detach(), 1 - decay)
 
 
 def _commit() -> str:
     """Commit of the source tree, '' outside one."""
     done = subprocess.run(['git', 'describe', '--always', '--dirty', '--exclude=*'],
-                          cwd=HELD_OUT.parent, capture_output=True, text=True, check=False)
+                          cwd=LISTS, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 

@@ -170,13 +170,12 @@ def test_another_encoder_file_is_refused(tmp_path):
 
 def test_training_writes_weights_and_where_they_come_from(folder, monkeypatch):
     monkeypatch.setattr(train_sky_detector, '_BATCH', 2)
-    monkeypatch.setattr(train_sky_detector, '_ROUGH_STEPS', 0.5)
     monkeypatch.setattr(train_sky_detector, 'read_encoder', lambda path: {
         name: tensor for name, tensor in SkyNetwork().state_dict().items()
         if name.startswith(('stem', 'stages'))})
     out = folder / 'new' / 'detector.safetensors'
     train_sky_detector.train(folder, folder / 'sky', folder / 'encoder.pth', out=out, steps=2,
-                             held_out=folder / 'held_out.txt')
+                             credits=folder / 'photos.csv', held_out=folder / 'held_out.txt')
     with safe_open(out, framework='pt') as file:
         facts = json.loads(file.metadata()['provenance'])
         names = set(file.keys())

@@ -18,7 +18,7 @@ _KEPT = (360, 720)
 
 # Shares of the samples: a made-up picture, another photo's sky put in, land alone, sky alone, a
 # piece about as large as a flight takes.
-_MADE_UP, _OTHER_SKY, _LAND_ALONE, _SKY_ALONE, _LARGE = 0.06, 0.3, 0.2, 0.04, 0.5
+_MADE_UP, _OTHER_SKY, _LAND_ALONE, _SKY_ALONE, _LARGE = 0.06, 0.3, 0.07, 0.05, 0.5
 
 # Pieces are at least this share of a photo's height; squeezed by at most this, as a logarithm.
 _SMALLEST_PIECE, _LARGEST_PIECE, _SQUEEZE = 0.4, 0.85, 0.2

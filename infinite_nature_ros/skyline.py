@@ -1,9 +1,7 @@
-"""Sky mask and skyline of a photo: found from the picture alone, without weights, offline.
+"""Sky mask and skyline of a photo: found from the picture alone, without downloads.
 
-``detect_sky`` scores every pixel by four cues that hold for most landscapes (the sky is high up,
-nothing rough lies above it, it is no darker than what is above it, it looks like the top of the
-picture), and lets GrabCut (Rother et al. 2004) cut along the picture's edges. ``find_skyline``
-fits the level horizon to the lower edge of that sky.
+``detect_sky`` asks a small network that comes with the package (``sky_network``).
+``find_skyline`` fits the level horizon to the lower edge of that sky.
 """
 
 from __future__ import annotations
@@ -17,28 +15,7 @@ import torch
 from torch import Tensor
 
 from infinite_nature_ros.camera import level_pose, pitch_of_skyline
-
-# The cues are computed at about this many pixels, where their coefficients were fitted; texture
-# at four times as many, before it is averaged away.
-_CUE_AREA = 80 * 128
-
-# Logistic regression of "is sky" on the cues of ``_log_odds``, fitted to masks of 191 public
-# domain landscape photographs.
-_HEIGHT, _ROUGHNESS, _DARKENING, _UNLIKE_TOP, _BIAS = -5.65, -2.146, -8.38, -2.755, -5.565
-
-# Pixels with log odds beyond ``_CERTAIN`` are settled; GrabCut decides about the rest, starting
-# from those beyond ``_LIKELY`` as sky. All three measured on the same photographs.
-_LIKELY, _CERTAIN, _CUT_ITERATIONS = 0.3, 4.0, 2
-
-# Logistic regression of "this picture has a sky" on the measures of ``_has_sky``, fitted to the
-# same photographs and to pieces of them below the skyline.
-_DECIDED, _TOP_ROUGHNESS, _LIGHTNESS, _SIZE, _SKY_BIAS = 1.2, -0.9, 7.65, 5.89, -15.1
-
-# A wrongly dropped sky hurts a flight more than a wrongly found one: this keeps 99 % of skies.
-_SKY_THRESHOLD = -2.0
-
-# What hangs in the sky (birds, a dark cloud) and is smaller than this share of the picture is sky.
-_SMALLEST_LAND = 0.03
+from infinite_nature_ros.sky_network import find_sky, load_sky_network
 
 # Edges of the mask are softened over about a pixel, as the lens did it.
 _EDGE_SIGMA = 0.6
@@ -46,13 +23,18 @@ _EDGE_SIGMA = 0.6
 _MAX_TILT = math.radians(5)
 
 # Straight horizon: pixels this near (in picture heights) lie on it; this share of the columns
-# must, and for a tilt to be believed, this larger share; so few may reach below it.
-_ON_LINE, _LINE_SHARE, _TILT_SHARE, _BELOW_SHARE = 1 / 160, 0.35, 0.85, 0.3
+# must, and for a tilt to be believed, this larger share; so few may reach below it. Hills so low
+# hide nothing of it either.
+_ON_LINE, _LINE_SHARE, _TILT_SHARE, _BELOW_SHARE = 1 / 160, 0.45, 0.85, 0.3
+_LOW_RELIEF = 0.05
+
+# Level lines at the feet of mountains are looked for at about this many pixels.
+_FOOT_AREA = 80 * 128
 
 # Behind mountains: how far below their silhouette the foot may lie (picture heights), the mean
 # change of Lab colour across a level line that counts as one, and how far below the silhouette
 # the horizon is put where no such line shows, over the silhouette's own relief.
-_FOOT_DEPTH, _FOOT_CONTRAST, _FOOT_OF_RELIEF = 0.25, 0.08, 0.35
+_FOOT_DEPTH, _FOOT_CONTRAST, _FOOT_OF_RELIEF = 0.3, 0.08, 0.35
 
 
 @dataclass(frozen=True)
@@ -71,7 +53,9 @@ class Skyline:
 
 
 def detect_sky(image: Tensor) -> Tensor:
-    """Find the sky: the region connected to the picture's top, along the picture's edges.
+    """Find the sky: what a small network takes for it and reaches the picture's top.
+
+    Runs on the CPU, picture by picture: a picture's mask depends on it alone.
 
     Args:
         image: ``[B, 3, H, W]`` RGB in [0, 1].
@@ -82,7 +66,8 @@ def detect_sky(image: Tensor) -> Tensor:
     Raises:
         ValueError: for another shape.
     """
-    masks = [_soften(_sky_mask(picture)) for picture in _to_arrays(image)]
+    network = load_sky_network()
+    masks = [_soften(find_sky(picture, network)) for picture in _to_arrays(image)]
     return torch.from_numpy(np.stack(masks))[:, None].to(image.device)
 
 
@@ -135,103 +120,10 @@ def _to_arrays(image: Tensor) -> np.ndarray:
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def _small_lab(picture: np.ndarray, area: float = _CUE_AREA) -> np.ndarray:
-    """CIE Lab over 100, shrunk to about so many pixels."""
-    height, width = picture.shape[:2]
-    scale = math.sqrt(area / (height * width))
-    size = (max(round(width * scale), 2), max(round(height * scale), 2))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
-
-
-def _fine_detail(lightness: np.ndarray) -> np.ndarray:
-    """Texture the size of a pixel, which skies and clouds lack."""
-    return np.abs(lightness - cv2.GaussianBlur(lightness, (0, 0), 1.0))
-
-
-def _log_odds(picture: np.ndarray, lab: np.ndarray) -> np.ndarray:
-    """Log odds for being sky of each pixel of a picture, at the resolution of ``lab``."""
-    lightness, (count, width) = lab[..., 0], lab.shape[:2]
-    height = ((np.arange(count) + 0.5) / count)[:, None]
-    detail = cv2.blur(_fine_detail(_small_lab(picture, 4 * _CUE_AREA)[..., 0]), (7, 7))
-    detail = cv2.resize(detail, (width, count), interpolation=cv2.INTER_AREA)
-    roughness = np.maximum.accumulate(detail, axis=0)
-    mean_above = np.cumsum(lightness, axis=0) / np.arange(1, count + 1)[:, None]
-    top_colour = lab[:max(count // 13, 1)].mean((0, 1))
-    return (_HEIGHT * height + _ROUGHNESS * np.log(roughness + 0.002)
-            + _DARKENING * (mean_above - lightness)
-            + _UNLIKE_TOP * np.abs(lab - top_colour).sum(-1) + _BIAS).astype(np.float32)
-
-
-def _sky_mask(picture: np.ndarray) -> np.ndarray:
-    """``[H, W]`` bool."""
-    lab = _small_lab(picture)
-    score = _log_odds(picture, lab)
-    height, width = picture.shape[:2]
-    sky = _cut(picture, cv2.resize(score, (width, height), interpolation=cv2.INTER_LINEAR))
-    sky = _fill_islands(_connected_to_top(sky))
-    if not _has_sky(lab, score, sky):
-        return np.zeros_like(sky)
-    return _above_horizon(sky)
-
-
-def _cut(picture: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Sky along the edges of the picture: GrabCut started from the log odds of each pixel."""
-    is_sky = score > _LIKELY
-    labels = np.where(is_sky, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[score > _CERTAIN] = cv2.GC_FGD
-    # Texture is averaged over a few pixels, so land looks that much larger than it is.
-    margin = np.ones((2 * (len(picture) // 64) + 1, 1), np.uint8)
-    labels[cv2.erode((score < -_CERTAIN).astype(np.uint8), margin) > 0] = cv2.GC_BGD
-    # GrabCut learns five colours of each side, so both must be there.
-    if 5 <= is_sky.sum() <= is_sky.size - 5:
-        cv2.setRNGSeed(0)
-        cv2.grabCut(picture, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _CUT_ITERATIONS,
-                    cv2.GC_INIT_WITH_MASK)
-    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-
-
-def _connected_to_top(sky: np.ndarray) -> np.ndarray:
-    """Drop what looks like sky but does not reach the picture's top, such as a lake."""
-    _, labels = cv2.connectedComponents(sky.astype(np.uint8), connectivity=4)
-    return sky & np.isin(labels, np.unique(labels[0][sky[0]]))
-
-
-def _fill_islands(sky: np.ndarray) -> np.ndarray:
-    """Count small things that hang in the sky as sky."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((~sky).astype(np.uint8), connectivity=4)
-    hanging = stats[:, cv2.CC_STAT_AREA] < _SMALLEST_LAND * sky.size
-    hanging[labels[-1]] = False
-    return sky | hanging[labels]
-
-
-def _has_sky(lab: np.ndarray, score: np.ndarray, sky: np.ndarray) -> bool:
-    """Tell a picture with sky from one of ground only, whose top looks like sky to the cues."""
-    if not sky.any():
-        return False
-    weight = cv2.resize(sky.astype(np.float32), score.shape[::-1], interpolation=cv2.INTER_AREA)
-    lightness = (lab[..., 0] * weight).sum() / weight.sum()
-    top = _fine_detail(lab[..., 0])[:max(len(lab) // 10, 1)].mean()
-    evidence = (_DECIDED * np.abs(score).mean() + _TOP_ROUGHNESS * np.log(top + 0.001)
-                + _LIGHTNESS * lightness + _SIZE * sky.mean() + _SKY_BIAS)
-    return bool(evidence > _SKY_THRESHOLD)
-
-
 def _soften(mask: np.ndarray) -> np.ndarray:
     """Give a mask the soft edge of a photograph."""
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), _EDGE_SIGMA)
     return np.clip(soft, 0, 1)
-
-
-def _above_horizon(sky: np.ndarray) -> np.ndarray:
-    """Cut off what leaks below a straight horizon, into a bright sea for example."""
-    if not sky.any():
-        return sky
-    row, tilt, is_straight = _straight_horizon(sky)
-    height, width = sky.shape
-    line = row - _across(width, height) * math.tan(tilt)
-    below = (np.arange(height)[:, None] + 0.5) / height > line + 2 * _ON_LINE
-    return sky & ~below if is_straight else sky
 
 
 def _horizon(picture: np.ndarray, sky: np.ndarray) -> tuple[float, float]:
@@ -248,7 +140,9 @@ def _straight_horizon(sky: np.ndarray) -> tuple[float, float, bool]:
     edge, across = sky.mean(0), _across(width, height)
     row, tilt, share = _fit_line(edge, across)
     below = (edge > row + 0.02 - across * math.tan(tilt)).mean()
-    return row, tilt, bool(share >= _LINE_SHARE and below <= _BELOW_SHARE)
+    high, low = np.percentile(edge, (10, 90))
+    is_straight = share >= _LINE_SHARE and below <= _BELOW_SHARE
+    return row, tilt, bool(is_straight or low - high < _LOW_RELIEF)
 
 
 def _across(width: int, height: int) -> np.ndarray:
@@ -283,6 +177,15 @@ def _densest(values: np.ndarray) -> tuple[float, float]:
     counts -= np.arange(len(ordered))
     first = int(counts.argmax())
     return float(np.median(ordered[first:first + counts[first]])), counts[first] / len(values)
+
+
+def _small_lab(picture: np.ndarray) -> np.ndarray:
+    """CIE Lab over 100, shrunk to about ``_FOOT_AREA`` pixels."""
+    height, width = picture.shape[:2]
+    scale = math.sqrt(_FOOT_AREA / (height * width))
+    size = (max(round(width * scale), 2), max(round(height * scale), 2))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
 
 
 def _foot_of_mountains(picture: np.ndarray, sky: np.ndarray) -> float:

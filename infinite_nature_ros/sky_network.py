@@ -24,19 +24,19 @@ from torch.nn import functional
 DECODERS = 4
 """How many decoders the network has that comes with the package."""
 
-# The encoder sees each picture at about this many pixels, both sides divisible by its coarsest
-# step.
-_SEEN_AREA = 96 * 160
+# The encoder sees each picture at about so many pixels, both sides divisible by its coarsest step:
+# in training at the first size, which shows it most of what surrounds a pixel; then at both.
+_SEEN_AREAS = (96 * 160, 144 * 240)
 _STEP = 16
 _LEAST_SIDE = 2 * _STEP
 
 # Pixels with log odds beyond this are settled; GrabCut decides about the rest.
-_CERTAIN, _CUT_ITERATIONS = 2.0, 2
+_CERTAIN, _CUT_ITERATIONS = 3.0, 2
 
 # The network is sure of a sky: below this mean of its log odds there is none, but smooth ground at
 # the top of a picture. A lost sky hurts a flight more than a false one, so this keeps every sky of
 # the validation photos, and drops more than half of what was seen in pieces of their land.
-_SURE = 2.5
+_SURE = 2.0
 
 # What hangs in the sky (birds, a dark cloud) and is smaller than this share of the picture is sky.
 _SMALLEST_LAND = 0.03
@@ -82,16 +82,17 @@ class SkyNetwork(nn.Module):
         Returns:
             ``[B, 1, H, W]`` log odds of being sky.
         """
-        return torch.stack(self.scores(image)).mean(0)
+        scores = [score for area in _SEEN_AREAS for score in self.scores(image, area)]
+        return torch.stack(scores).mean(0)
 
-    def scores(self, image: Tensor) -> list[Tensor]:
-        """Score as ``forward`` does, by each decoder apart."""
-        levels = self._encode(image)
+    def scores(self, image: Tensor, area: int = _SEEN_AREAS[0]) -> list[Tensor]:
+        """Score as ``forward`` does, by each decoder apart, the picture seen at one size."""
+        levels = self._encode(image, area)
         return [_resize(decoder(levels), image.shape[-2:]) for decoder in self.decoders]
 
-    def _encode(self, image: Tensor) -> list[Tensor]:
+    def _encode(self, image: Tensor, area: int) -> list[Tensor]:
         """Features from fine to coarse; the finest have half the size that the encoder sees."""
-        seen = functional.interpolate(2 * image - 1, _seen_size(*image.shape[-2:]),
+        seen = functional.interpolate(2 * image - 1, _seen_size(*image.shape[-2:], area),
                                       mode='bilinear', antialias=True)
         features, levels = functional.relu6(self.stem(seen)), []
         for stage in self.stages:
@@ -219,9 +220,9 @@ def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
             nn.ReLU())
 
 
-def _seen_size(height: int, width: int) -> tuple[int, int]:
+def _seen_size(height: int, width: int, area: int) -> tuple[int, int]:
     """Size at which the encoder sees a picture: of about the same shape."""
-    scale = math.sqrt(_SEEN_AREA / (height * width)) / _STEP
+    scale = math.sqrt(area / (height * width)) / _STEP
     return (max(round(height * scale) * _STEP, _LEAST_SIDE),
             max(round(width * scale) * _STEP, _LEAST_SIDE))
 

@@ -80,9 +80,10 @@ def test_image_and_disparity_are_blended_alike() -> None:
 
 @pytest.fixture(scope='module', params=['no_sky', 'only_sky'])
 def bare_flight(request: pytest.FixtureRequest) -> tuple[str, list[Frame]]:
-    """100 frames into the lower third, or the upper fifth, of a photo."""
-    whole = Image.open(PHOTOS['valley'])
-    top, bottom = {'no_sky': (0.67, 1.0), 'only_sky': (0.0, 0.2)}[request.param]
+    """100 frames into the lower third of a photo, or the upper fifth of another."""
+    name, top, bottom = {'no_sky': ('valley', 0.67, 1.0),
+                         'only_sky': ('coast', 0.0, 0.2)}[request.param]
+    whole = Image.open(PHOTOS[name])
     part = whole.crop((0, round(top * whole.height), whole.width, round(bottom * whole.height)))
     fly = Flight.from_photo(crop_and_resize(part, *SIZE), size=SIZE, seed=0, device='cpu',
                             disparity='horizon')

@@ -30,6 +30,10 @@ _FAR_RELIEF, _NEARER_PER_RISE = 0.012, 0.025
 # Relief that rises less than this (picture heights) is the line of the horizon itself.
 _LEAST_RISE = 0.01
 
+# The ground's disparity grows by no more than this from row to row: a little more (0.015), and the
+# renderer takes level ground for one break between surfaces and drops all of it (``mesh``).
+_STEEPEST = 0.0125
+
 # Under a lower horizon than this the ground isn't drawn together any further.
 _LOWEST_HORIZON = 0.75
 
@@ -51,8 +55,8 @@ def horizon_disparity(image: Tensor, sky: Tensor | None = None) -> Tensor:
     sky = (detect_sky(image) if sky is None else sky) > 0.5
     skyline = find_skyline(image, sky.to(image.dtype))
     below = _below_horizon(skyline, *image.shape[2:])
-    scale = _NEAREST / (1 - skyline.row.clamp(max=_LOWEST_HORIZON))[:, None, None, None]
-    ground = scale * below
+    scale = _NEAREST / (1 - skyline.row.clamp(max=_LOWEST_HORIZON))
+    ground = scale.clamp(max=_STEEPEST * image.shape[2])[:, None, None, None] * below
     rise = _silhouette(sky, below)
     upright = (_FAR_RELIEF + _NEARER_PER_RISE * rise) * (rise > _LEAST_RISE)
     disparity = torch.maximum(ground, upright).clamp(MIN_DISPARITY, MAX_DISPARITY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import csv
 import json
 from pathlib import Path
@@ -30,6 +31,15 @@ def photo(name: str = 'made', land: int = 0, sky: int = 255) -> SkyPhoto:
     is_sky = rows < 120 + 0.1 * columns
     image = np.where(is_sky[..., None], sky, land).repeat(3, 2).astype(np.uint8)
     return SkyPhoto(name, 'CC0', image, is_sky.astype(np.uint8) * 255)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Give the other tests back the threads that the script does without."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
 
 
 @pytest.fixture

@@ -89,7 +89,8 @@ def pixels(frame: dict[str, Any], topic: str) -> np.ndarray:
 
 def test_frame_set(stage: Stage, photo: str) -> None:
     probe = fly(stage, photo)
-    probe.send((0.2, 0.0, 0.0))
+    # To the left as well, so that something comes into view.
+    probe.send((0.2, 0.2, 0.0))
     probe.wait_for_frames(2)
     first, second = probe.frame(0), probe.frame(1)
     for frame in (first, second):

@@ -139,7 +139,7 @@ GENERATOR_PARAMETERS = (
     Parameter('seed', -1, 'draws everything random, taken at start and by ~/reset; -1 draws the '
               'seed too', range=(-1, 2**31 - 1), live=True),
     Parameter('device', 'auto', 'torch device: auto, cpu, cuda, cuda:1 ...'),
-    Parameter('backend', 'warp', 'rasteriser', choices=tuple(list_backends())),
+    Parameter('backend', 'warp', 'renderer', choices=tuple(list_backends())),
     Parameter('max_step_distance', 0.25, 'scene units that one render may bridge; further poses '
               'are reached by sub-steps', range=(0.01, 10.0)),
     Parameter('max_step_angle', 0.0873, 'radians that one render may bridge',

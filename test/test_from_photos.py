@@ -75,12 +75,12 @@ def test_which_photos_are_taken(photos: Path, tmp_path: Path) -> None:
     listed = tmp_path / 'names.txt'
     listed.write_text('coast.jpg\nbroken.jpg\n')
     assert choose(names, only=listed) == ['broken.jpg', 'coast.jpg']
-    assert choose(names, leave_out=listed) == ['far/lake.jpg']
+    assert choose(names, leave_out=[listed]) == ['far/lake.jpg']
     with pytest.raises(ClipError, match='none of the 3 photos'):
         choose(names, match=['x*'])
     listed.write_text('sea.jpg\n')
     with pytest.raises(ClipError, match="lists 'sea.jpg', which is not among"):
-        choose(names, leave_out=listed)
+        choose(names, leave_out=[listed])
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ClipError, match='holds no photos'):
         find_photos(tmp_path / 'empty')

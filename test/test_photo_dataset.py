@@ -272,7 +272,7 @@ def test_held_out_photos_are_left_out_by_their_bare_names(photos: Path, tmp_path
     with pytest.raises(ClipError, match=r"lists 'vally\.jpg', which is not among"):
         PhotoDataset(tmp_path, size=SIZE, leave_out=listed)
     listed.write_text('vally\n')
-    assert len(choose(['valley.jpg'], leave_out=listed)) == 1
+    assert len(choose(['valley.jpg'], leave_out=[listed])) == 1
     with pytest.raises(ClipError, match='none of the 1 photos is left'):
         choose(['valley.jpg'], only=listed)
 

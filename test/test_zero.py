@@ -260,6 +260,13 @@ def test_licences_and_held_out_photos(photos: Path, tmp_path: Path,
     assert main([*arguments, '--licences', 'CC0-1.0']) == 0
     assert main(['export', str(run), '--out', str(tmp_path / 'm.safetensors')]) == 0
     assert json.loads(read_header(tmp_path / 'm.safetensors').provenance)['clips'] == 2
+    (tmp_path / 'list.txt').write_text('hill\nbeach3\n')
+    for option, left in (('--names', ['hill.jpg']), ('--leave-out', ['bay.jpg', 'moor.jpg'])):
+        run = tmp_path / option
+        assert main([*command(photos, run, 'iterations=1'), option,
+                     str(tmp_path / 'list.txt')]) == 0
+        facts = load_checkpoint(run / 'checkpoints' / 'step-00000001')[1]
+        assert facts['sources'] == left
     assert main([*command(photos, tmp_path / 'none', 'iterations=1'), '--licences', 'MIT']) == 1
     assert 'MIT' in capsys.readouterr().err
 

@@ -71,7 +71,8 @@ class PhotoDataset(EpochDataset):
                  size: tuple[int, int] = (160, 256), credits: str | Path | None = None,
                  licence: str = '', licences: Collection[str] = (),
                  masks: str | Path | None = None, match: Sequence[str] = ('*',),
-                 names: str | Path | None = None, leave_out: str | Path | None = None,
+                 names: str | Path | None = None,
+                 leave_out: Sequence[str | Path] | str | Path = (),
                  disparity: str = 'auto',
                  crop: tuple[float, float] = (0.5, 1.0), most_sky: float = 0.8,
                  augmentation: Augmentation | None = DEFAULT_AUGMENTATION, shuffle: bool = True,
@@ -89,7 +90,8 @@ class PhotoDataset(EpochDataset):
                 finds in the crop.
             match: only photos whose relative path fits one of these patterns.
             names: text file of photos (``sources.photos.choose``): others are out.
-            leave_out: text file of photos that are out; ``HELD_OUT_PHOTOS`` for training.
+            leave_out: text file of photos that are out, or several; ``HELD_OUT_PHOTOS`` among them
+                for training.
             disparity: source of disparity, a registered name.
             crop: least and greatest height of a crop, as a share of the largest.
             most_sky: share of sky above which a crop is drawn anew.
@@ -114,12 +116,15 @@ class PhotoDataset(EpochDataset):
         self._intrinsics = default_intrinsics(*size)
         self.skipped: dict[str, str] = {}
         """Why photos aren't used, by path."""
-        credits, masks, names, leave_out = (
+        credits, masks, names = (
             None if path is None else Path(path).expanduser().absolute()
-            for path in (credits, masks, names, leave_out))
+            for path in (credits, masks, names))
+        lists = [leave_out] if isinstance(leave_out, str | Path) else leave_out
         found = _find(folders, masks)
         chosen = {name: found[name]
-                  for name in choose(found, match=match, only=names, leave_out=leave_out)}
+                  for name in choose(
+                      found, match=match, only=names,
+                      leave_out=[Path(file).expanduser() for file in lists])}
         allowed = credited(chosen, {} if credits is None else read_credits(credits),
                            licence=licence, licences=licences)
         self._photos = [

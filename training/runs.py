@@ -47,12 +47,16 @@ class PhotoFiles:
         masks: folder of sky masks; without, the sky is detected.
         licences: learn from photos of these alone; none: of all.
         disparity: source of disparity, a registered name.
+        names: text file of photos: learn from those alone.
+        leave_out: text file of photos that aren't learned from, besides those held out.
     """
 
     credits: Path | None = None
     masks: Path | None = None
     licences: tuple[str, ...] = ()
     disparity: str = 'auto'
+    names: Path | None = None
+    leave_out: Path | None = None
 
 
 def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
@@ -182,8 +186,8 @@ def _photos(config: TrainingConfig, folders: Sequence[Path], files: PhotoFiles,
     return PhotoDataset(
         folders, size=config.size, credits=files.credits, masks=files.masks,
         licences=files.licences if learning else (), disparity=files.disparity,
-        leave_out=HELD_OUT_PHOTOS if learning else None,
-        names=HELD_OUT_PHOTOS if listed else None,
+        leave_out=[HELD_OUT_PHOTOS, *filter(None, [files.leave_out])] if learning else (),
+        names=HELD_OUT_PHOTOS if listed else files.names if learning else None,
         crop=config.crop if learning else (1.0, 1.0),
         augmentation=DEFAULT_AUGMENTATION if learning and config.augment else None,
         shuffle=learning, seed=config.seed)

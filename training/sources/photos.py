@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import csv
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -74,7 +74,7 @@ def find_photos(folder: Path) -> dict[str, Path]:
 
 
 def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | None = None,
-           leave_out: Path | None = None) -> list[str]:
+           leave_out: Sequence[Path] = ()) -> list[str]:
     """Choose among the names of photos.
 
     A file of names has one a line; empty lines and those with # don't count. A name is a relative
@@ -84,7 +84,7 @@ def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | 
         names: relative paths.
         match: patterns as of a shell; a name that fits one of them is in.
         only: text file of names; others are out.
-        leave_out: text file of names that are out. In both, bare names needn't be there: one list
+        leave_out: text files of names that are out. In all, bare names needn't be there: one list
             serves for any folder.
 
     Raises:
@@ -93,7 +93,7 @@ def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | 
     """
     names = list(names)
     wanted = set(names) if only is None else _listed(only, names)
-    unwanted = set() if leave_out is None else _listed(leave_out, names)
+    unwanted = {name for file in leave_out for name in _listed(file, names)}
     chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in match)
               and name in wanted - unwanted]
     if not chosen:

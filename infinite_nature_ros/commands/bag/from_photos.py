@@ -77,7 +77,8 @@ def from_photos(
     )
 
     found = find_photos(photos.expanduser().absolute())
-    chosen = choose(found, match=match, only=names, leave_out=leave_out)
+    chosen = choose(found, match=match, only=names,
+                    leave_out=[] if leave_out is None else [leave_out])
     known = {} if credits is None else read_credits(credits)
     jobs = photo_jobs({name: found[name] for name in chosen}, known,
                       PhotoOptions(height, width, fov, disparity, split, scene_scale),

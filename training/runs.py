@@ -105,6 +105,7 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
     if resume:
         trainer.resume()
     trainer.run(_batches(learned, config, trainer), validation_batches)
+    trainer.close()
     return trainer
 
 

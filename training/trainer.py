@@ -202,6 +202,11 @@ class Trainer(ABC):
         if tracker:
             tracker.close()
 
+    def close(self) -> None:
+        """End the group of processes; one that exits within it can be aborted by its threads."""
+        self._accelerator.wait_for_everyone()
+        self._accelerator.end_training()
+
     def _iterate(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Made, Batch]:
         """Move the weights once."""
         networks = [self._unroller, *([self._judge] if self.discriminator else [])]

@@ -28,11 +28,18 @@ _EXTENSION = 2
 # Below this elevation (tangent of the angle under the horizon) there is no sky.
 _LOWEST_SKY = math.tan(math.radians(1.5))
 
+# Up to this elevation (likewise) land lies on the horizon.
+_HORIZON = math.tan(math.radians(0.3))
+
 # Directions above this elevation look like those at it.
 _HIGHEST = math.tan(math.radians(75))
 
-# A pixel with less ground than this says nothing good about the ground's colour.
-_MIN_GROUND = 0.5
+FAR_DISPARITY = 0.03
+"""Land that rises over the horizon, below this disparity, is part of the dome.
+
+A flight would reach mountains 40 units away after 200 steps, and be in front of walls that no photo
+has shown. The far stays far instead, as it does for those who fly over land.
+"""
 
 
 @dataclass(frozen=True)
@@ -95,16 +102,35 @@ def _world_rays(pose: Tensor, intrinsics: Tensor, height: int, width: int) -> Te
 
 
 def ground_disparity(disparity: Tensor, sky: Tensor) -> Tensor:
-    """Disparity ``[B, 1, H, W]`` with the ground extended a little under the sky's edge."""
-    ground = torch.where(sky < 0.5, disparity, torch.zeros_like(disparity))
+    """Disparity ``[B, 1, H, W]`` with the ground extended a little under the sky's edge.
+
+    It goes on as far as the farthest ground near there is: were it nearer, a wall would grow at the
+    horizon.
+    """
+    is_sky = sky >= 0.5
+    depth = torch.where(is_sky, torch.zeros_like(disparity), 1 / disparity)
     size = 2 * _EXTENSION + 1
-    extended = functional.max_pool2d(ground, size, stride=1, padding=_EXTENSION)
-    return torch.where(sky < 0.5, disparity, extended.clamp(min=camera.MIN_DISPARITY))
+    extended = functional.max_pool2d(depth, size, stride=1, padding=_EXTENSION)
+    floor = torch.full_like(disparity, camera.MIN_DISPARITY)
+    extended = torch.where(extended > 0, 1 / extended.clamp(min=1), floor)
+    return torch.where(is_sky, extended, disparity)
 
 
-def ground_layer(image: Tensor, sky: Tensor, dome: Tensor) -> Tensor:
-    """``[B, 3, H, W]`` what the ground contributes to the pixels of a frame."""
-    return (image - sky * dome).clamp(min=0)
+def far_matte(sky: Tensor, disparity: Tensor, pose: Tensor, intrinsics: Tensor) -> Tensor:
+    """Matte of what is too far to come nearer in a flight: the sky, and what rises before it.
+
+    Args:
+        sky: ``[B, 1, H, W]`` matte of the sky, in [0, 1].
+        disparity: ``[B, 1, H, W]`` in [0.01, 1].
+        pose: ``[B, 3, 4]`` of the view, in a level world.
+        intrinsics: ``[B, 4]`` of the view.
+
+    Returns:
+        ``[B, 1, H, W]`` in [0, 1].
+    """
+    x, y, z = _world_rays(pose, intrinsics, *sky.shape[-2:])[:, :, None].unbind(1)
+    rises = y < _HORIZON * torch.hypot(x, z)
+    return torch.maximum(sky, ((disparity < FAR_DISPARITY) & rises).to(sky.dtype))
 
 
 def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrinsics: Tensor,
@@ -138,34 +164,25 @@ def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrins
     return torch.where(below, torch.zeros_like(matte), matte)
 
 
-def insert_sky(rendered: Rendered, rendered_sky: Tensor, matte: Tensor, dome: Tensor) -> Rendered:
-    """Put the dome into a warped ground layer, as something known.
+def insert_sky(rendered: Rendered, matte: Tensor, dome: Tensor) -> Rendered:
+    """Put the dome into a warped view, as something known.
+
+    Colours of ground and sky that share a pixel aren't parted: what is wrong about a pixel would be
+    magnified, step after step.
 
     Args:
-        rendered: the warped ground layer.
-        rendered_sky: ``[B, 1, H, W]`` the matte as the renderer leaves it, times the mask.
+        rendered: the warped view.
         matte: ``[B, 1, H, W]`` of ``warped_matte``.
         dome: ``[B, 3, H, W]`` the sky all over the view.
     """
-    mask = rendered.mask
-    share = (mask - rendered_sky).clamp(min=0)
-    is_ground = share > _MIN_GROUND * mask
-    # Scale what is left of the ground in a mixed pixel up to a whole pixel of ground; where that
-    # is too little, look at the pixels around.
-    ground = torch.where(is_ground, rendered.image, _mean_around(rendered.image))
-    ground_share = torch.where(is_ground, share, _mean_around(share))
-    ground = torch.where(ground_share > 1e-2, ground / ground_share.clamp(min=1e-2), dome)
     is_sky = matte > 0.5
-    whole = torch.ones_like(mask)
-    known = torch.where(is_sky, whole, rendered.known * is_ground)
-    floor = torch.full_like(known, camera.MIN_DISPARITY)
-    return Rendered(torch.lerp(ground, dome, matte) * torch.where(is_ground, mask, whole),
-                    torch.where(is_sky, floor, rendered.disparity * is_ground), known)
-
-
-def _mean_around(values: Tensor) -> Tensor:
-    size = 2 * _EXTENSION + 1
-    return functional.avg_pool2d(values, size, stride=1, padding=_EXTENSION)
+    whole = torch.ones_like(matte)
+    mask = torch.where(is_sky, whole, rendered.mask)
+    ground = rendered.image / rendered.mask.clamp(min=1e-2)
+    floor = torch.full_like(matte, camera.MIN_DISPARITY)
+    return Rendered(torch.lerp(ground, dome, _share(matte)) * mask,
+                    torch.where(is_sky, floor, rendered.disparity),
+                    torch.where(is_sky, whole, rendered.known))
 
 
 def keep_sky(image: Tensor, disparity: Tensor, matte: Tensor,
@@ -176,6 +193,11 @@ def keep_sky(image: Tensor, disparity: Tensor, matte: Tensor,
     ground's side of the silhouette keeps its depth. (Zero's release blends both by a mask that is
     eroded by 7 x 7 and blurred, which leaves the refiner's own sky along every silhouette.)
     """
-    share = (2 * matte - 1).clamp(0, 1)
+    share = _share(matte)
     floor = torch.full_like(disparity, camera.MIN_DISPARITY)
     return torch.lerp(image, dome, share), torch.lerp(disparity, floor, share)
+
+
+def _share(matte: Tensor) -> Tensor:
+    """How much of a pixel the dome gets: nothing where it is half sky, all where it is all sky."""
+    return (2 * matte - 1).clamp(0, 1)

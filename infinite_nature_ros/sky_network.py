@@ -92,9 +92,19 @@ class SkyNetwork(nn.Module):
 
     def _encode(self, image: Tensor, area: int) -> list[Tensor]:
         """Features from fine to coarse; the finest have half the size that the encoder sees."""
-        seen = functional.interpolate(2 * image - 1, _seen_size(*image.shape[-2:], area),
-                                      mode='bilinear', antialias=True)
-        features, levels = functional.relu6(self.stem(seen)), []
+        return self.features(functional.interpolate(
+            image, _seen_size(*image.shape[-2:], area), mode='bilinear', antialias=True))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Encode pictures as they are: what ImageNet taught EfficientNet-Lite0 to see.
+
+        Args:
+            image: ``[B, 3, H, W]`` RGB in [0, 1].
+
+        Returns:
+            Four tensors ``[B, C, h, w]`` from a half of the size to a sixteenth.
+        """
+        features, levels = functional.relu6(self.stem(2 * image - 1)), []
         for stage in self.stages:
             features = stage(features)
             levels.append(features)

@@ -93,13 +93,12 @@ class Stepper:
                                     frame, pose)
             view, (share,) = _split(rendered)
             return Warped(view, share * rendered.mask)
-        layer = skies.ground_layer(frame.image, frame.sky, self._sky_at(frame.pose, frame))
-        rendered = self._render(torch.cat([layer, carried, frame.sky], dim=1),
+        rendered = self._render(torch.cat([frame.image, carried, frame.sky], dim=1),
                                 skies.ground_disparity(frame.disparity, frame.sky), frame, pose)
         view, (share, rendered_sky) = _split(rendered)
         matte = skies.warped_matte(rendered_sky, view, pose, frame.intrinsics, self._dome)
         dome = self._sky_at(pose, frame)
-        view = skies.insert_sky(view, rendered_sky, matte, dome)
+        view = skies.insert_sky(view, matte, dome)
         known = torch.minimum(share, view.known)
         return Warped(view, torch.where(matte > 0.5, view.known, known), matte, dome)
 

@@ -48,7 +48,8 @@ class Augmentation:
             random.uniform(-1, 1, 4)
             * (self.brightness, self.contrast, self.saturation, self.hue)).tolist()
         colours = colour_matrix(1 + brightness, 1 + contrast, 1 + saturation, hue)
-        sample = sample | {'image': change_colours(sample['image'], colours)}
+        sample = sample | {name: change_colours(sample[name], colours)
+                           for name in ('image', 'fine') if name in sample}
         return mirror(sample) if flips else sample
 
 
@@ -64,7 +65,7 @@ def mirror(sample: dict[str, Tensor]) -> dict[str, Tensor]:
     pose, intrinsics = sample['pose'], sample['intrinsics']
     axes = pose.new_tensor([-1.0, 1.0, 1.0])
     fx, fy, cx, cy = intrinsics.unbind(-1)
-    maps = {name: sample[name].flip(-1) for name in ('image', 'disparity', 'sky')
+    maps = {name: sample[name].flip(-1) for name in ('image', 'disparity', 'sky', 'fine')
             if name in sample}
     return sample | maps | {
         'pose': axes[:, None] * pose * torch.cat([axes, axes.new_ones(1)]),

@@ -54,6 +54,8 @@ class TrainingConfig:
     # Weight of the divergence of the style code, summed over the batch (release).
     divergence_weight: float = 0.05
 
+    # Flights: weight of the distance in features of EfficientNet-Lite0.
+    feature_weight: float = 0.0
     # Photos: weight of the L1 loss on disparity alone (Zero has none on RGB).
     disparity_weight: float = 0.0
     # Photos: factor on all that is compared where a made frame is the model (Zero).
@@ -138,9 +140,9 @@ class TrainingConfig:
                      'picture_every', 'checkpoint_every', 'keep_checkpoints', 'validate_every',
                      'validation_sequences', 'discriminator_width', 'r1_every'):
             _require(getattr(self, name) >= 1, f'{name} is {getattr(self, name)}; give 1 or more')
-        _require(self.learns_from in ('sequences', 'photos'),
-                 f'learns_from is {self.learns_from!r}; give sequences or photos')
-        _require(self.learns_from == 'sequences' or not self.pool_flights,
+        _require(self.learns_from in ('sequences', 'photos', 'flights'),
+                 f'learns_from is {self.learns_from!r}; give sequences, photos or flights')
+        _require(self.learns_from != 'photos' or not self.pool_flights,
                  'pool_flights are of sequences; photos have flights of their own')
         _require(0 < self.crop[0] <= self.crop[1] <= 1,
                  f'crop is {self.crop}; give least and greatest share, above 0 and up to 1')
@@ -247,6 +249,15 @@ _ZERO_TINY = replace(
     feature_matching_weight=0.0, divergence_weight=0.0, train_grounding=True,
     cycle_iterations=300, growth_iterations=30, gradient_clip=1.0, betas=(0.0, 0.99))
 
+# The default model's: all of it, on two cores or a GPU.
+_AERIAL = replace(
+    _PAPER, learns_from='flights', model='aerial-small', batch_size=4, iterations=12_000,
+    train_grounding=True, reconstruction_weight=10.0, feature_weight=2.0, perceptual_weight=0.0,
+    pool_weight=1.0, pool_flights=32, pool_batch=4, pool_steps=2, pool_age=500,
+    feature_matching_weight=0.0, divergence_weight=0.0, adversarial_weight=1.0,
+    generator_rate=2e-4, discriminator_rate=2e-4, betas=(0.0, 0.99), discriminator_width=32,
+    gradient_clip=1.0, ema_decay=0.998, checkpointing=False, precision='bf16', workers=1)
+
 _NO_CYCLE = {'reconstruction_weight': 0.0, 'disparity_weight': 0.0, 'perceptual_weight': 0.0,
              'cycle_iterations': 0}
 
@@ -260,6 +271,7 @@ CONFIGS = {
     'no-repeat': replace(_PAPER, rollout_steps=1),
     'no-grounding': replace(_PAPER, grounding=False),
     'no-refine': replace(_PAPER, model='no-refine'),
+    'aerial': _AERIAL,
     'zero': _ZERO,
     'zero-comodgan': replace(_ZERO, model='comodgan'),
     'zero-tiny': _ZERO_TINY,

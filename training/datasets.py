@@ -198,7 +198,7 @@ def to_float(batch: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[
         [0, 1], and disparity, pose and intrinsics, all of that type.
     """
     floats = {name: batch[name].to(dtype) for name in ('disparity', 'pose', 'intrinsics')}
-    bytes_ = {name: batch[name].to(dtype).div_(255) for name in ('image', 'sky') if name in batch}
+    bytes_ = {name: batch[name].to(dtype).div_(255) for name in ('image', 'sky', 'fine') if name in batch}
     return batch | floats | bytes_
 
 

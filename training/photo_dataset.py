@@ -76,7 +76,7 @@ class PhotoDataset(EpochDataset):
                  disparity: str = 'auto',
                  crop: tuple[float, float] = (0.5, 1.0), most_sky: float = 0.8,
                  augmentation: Augmentation | None = DEFAULT_AUGMENTATION, shuffle: bool = True,
-                 seed: int = 0, strict: bool = False) -> None:
+                 seed: int = 0, strict: bool = False, fine: int = 0) -> None:
         """Find the photos; none is decoded before it is drawn.
 
         Args:
@@ -98,6 +98,7 @@ class PhotoDataset(EpochDataset):
             augmentation: what is changed at random; ``None`` for nothing.
             shuffle: an order of its own for each epoch; otherwise always that of the names.
             seed: draws order, crops and augmentation; at least 0.
+            fine: also give each crop so many times as large, where it is 2 or more.
             strict: raise for a file that is no photo, instead of skipping it with a warning.
 
         Raises:
@@ -108,6 +109,7 @@ class PhotoDataset(EpochDataset):
         super().__init__(shuffle=shuffle, seed=seed)
         self._size = check_size(size)
         self._crop = _check_crop(crop)
+        self._fine = fine
         if not 0 < most_sky <= 1:
             raise ValueError(f'most_sky is {most_sky}; give a share above 0, up to 1')
         self._most_sky = most_sky
@@ -161,33 +163,36 @@ class PhotoDataset(EpochDataset):
         """
         number, random = self._draw(index)
         photo = self._photos[number]
-        image, sky = self._crop_of(photo, random)
+        image, sky, fine = self._crop_of(photo, random)
         real_image, real_sky = image / 255, sky / 255
         sample = {
             'image': image, 'sky': sky,
             'disparity': disparity_under(real_sky, real_image, self._disparity).half(),
             'pose': level_with_skyline(real_image, self._intrinsics, real_sky).double(),
             'intrinsics': self._intrinsics.double()}
+        if fine is not None:
+            sample['fine'] = fine
         if self._augmentation is not None:
             sample = self._augmentation.apply(sample, random)
         return sample | {'image': sample['image'].contiguous(), 'photo': photo.name,
                          'index': index}
 
-    def _crop_of(self, photo: _Photo, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Image and sky of a crop, uint8 ``[1, C, H, W]``."""
+    def _crop_of(self, photo: _Photo,
+                 random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Image and sky of a crop, uint8 ``[1, C, H, W]``, and the image again if it's wanted."""
         picture = read_photo(photo.path)
         mask = None if photo.mask is None else _read_mask(photo.mask, picture)
-        crops: list[tuple[float, Tensor, Tensor]] = []
+        crops: list[tuple[float, Tensor, Tensor, Box]] = []
         for _ in range(_DRAWS):
             box = self._draw_box(picture, random)
             image = self._cut(picture, box)
             sky = _detected(image) if mask is None else self._cut(mask, box)
             share = float(sky.float().mean()) / 255
-            crops.append((share, image, sky))
+            crops.append((share, image, sky, box))
             if share <= self._most_sky:
                 break
-        _, image, sky = min(crops, key=lambda crop: crop[0])
-        return image, sky
+        _, image, sky, box = min(crops, key=lambda crop: crop[0])
+        return image, sky, self._cut(picture, box, self._fine) if self._fine > 1 else None
 
     def _draw_box(self, picture: PIL.Image.Image, random: np.random.Generator) -> Box:
         share = math.exp(random.uniform(*map(math.log, self._crop)))
@@ -196,12 +201,13 @@ class PhotoDataset(EpochDataset):
         left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
         return left, top, left + width, top + height
 
-    def _cut(self, picture: PIL.Image.Image, box: Box) -> Tensor:
-        """Crop at the size of the samples, uint8 ``[1, C, H, W]``."""
+    def _cut(self, picture: PIL.Image.Image, box: Box, times: int = 1) -> Tensor:
+        """Crop at the size of the samples, or so many times that, uint8 ``[1, C, H, W]``."""
+        size = tuple(times * side for side in self._size)
         pixels = tuple(min(share * side, side)
                        for share, side in zip(box, 2 * picture.size, strict=True))
-        values = np.asarray(resize_part(picture, pixels, *self._size))
-        return torch.from_numpy(values.reshape(1, *self._size, -1).copy()).permute(0, 3, 1, 2)
+        values = np.asarray(resize_part(picture, pixels, *size))
+        return torch.from_numpy(values.reshape(1, *size, -1).copy()).permute(0, 3, 1, 2)
 
     def _is_photo(self, path: Path, strict: bool) -> bool:
         try:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from infinite_nature_ros.refining import save_weights
+from infinite_nature_training.aerial_trainer import AerialTrainer
 from infinite_nature_training.bags import ClipError
 from infinite_nature_training.camera_speed import CameraSpeed
 from infinite_nature_training.checkpoints import Checkpoints, load_checkpoint
@@ -34,7 +35,7 @@ LEARNED, HELD_OUT = ('', 'train'), ('validation',)
 """Splits of the clips that are learned from, and of those that a run is validated on."""
 
 
-TRAINERS = {'sequences': SequenceTrainer, 'photos': ZeroTrainer}
+TRAINERS = {'sequences': SequenceTrainer, 'photos': ZeroTrainer, 'flights': AerialTrainer}
 """Trainers by what they learn from."""
 
 
@@ -86,7 +87,7 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
         OSError: if something can't be read or written.
     """
     _claim(folder, resume)
-    if config.learns_from == 'photos':
+    if config.learns_from != 'sequences':
         learned = _photos(config, sources, photo_files)
         held_out = partial(_photos, config, validation or sources, photo_files, learning=False,
                            listed=not validation)
@@ -191,7 +192,8 @@ def _photos(config: TrainingConfig, folders: Sequence[Path], files: PhotoFiles,
         names=HELD_OUT_PHOTOS if listed else files.names if learning else None,
         crop=config.crop if learning else (1.0, 1.0),
         augmentation=DEFAULT_AUGMENTATION if learning and config.augment else None,
-        shuffle=learning, seed=config.seed)
+        shuffle=learning, seed=config.seed,
+        fine=2 if config.learns_from == 'flights' and learning else 0)
 
 
 def _for_validation(config: TrainingConfig) -> TrainingConfig:

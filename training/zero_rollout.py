@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn, Tensor
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from infinite_nature_ros import camera
@@ -142,18 +143,26 @@ class ZeroUnroller(nn.Module):
         return Frame(**dict(zip(names, made, strict=True)))
 
 
-def there_and_back(stepper: Stepper, frame: Frame, elsewhere: Tensor) -> Rendered:
+def there_and_back(stepper: Stepper, frame: Frame, elsewhere: Tensor,
+                   away_stepper: Stepper | None = None, fine: Frame | None = None) -> Rendered:
     """View of a frame by way of another pose: what that didn't see is a hole, all is blurred.
 
     Args:
         stepper: renders, with its sky.
         frame: where the way begins and ends.
         elsewhere: ``[B, 3, 4]`` pose in between, one view away (Zero, section 3.2).
+        away_stepper: renders the way there, for fine frames.
+        fine: the same frame, larger: the view from there is then made smaller again, so that it is
+            as sharp as a photo and only the way back blurs, as a step of a flight does.
     """
-    away = stepper.warp(frame, elsewhere, torch.ones_like(frame.known))
+    start = frame if fine is None else fine
+    away = (away_stepper or stepper).warp(start, elsewhere, torch.ones_like(start.known))
     image, disparity = fill_holes(away.view)
-    between = Frame(image, disparity, away.known, elsewhere, frame.intrinsics, away.sky)
-    back = stepper.warp(between, frame.pose, away.known)
+    image, disparity, known, sky = (
+        part if part is None else functional.adaptive_avg_pool2d(part, frame.image.shape[-2:])
+        for part in (image, disparity, away.known, away.sky))
+    between = Frame(image, disparity, known, elsewhere, frame.intrinsics, sky)
+    back = stepper.warp(between, frame.pose, known)
     keep = (back.known > _CARRIED * back.view.known).to(image.dtype)
     return Rendered(back.view.image * keep, back.view.disparity * keep, back.view.known * keep)
 

@@ -20,7 +20,7 @@ from infinite_nature_ros.skyline import detect_sky, find_skyline, Skyline
 
 # Disparity of the ground at the bottom of the picture: leaves about a fifth of the frame nearer
 # than 0.55, where the autopilot of the release likes to fly (its near fraction).
-_NEAREST = 0.8
+_NEAREST = 0.4
 
 # Disparity of relief that barely rises above the horizon, and how much nearer it is taken to be
 # per picture height that it rises. A single picture doesn't tell; some 50 units leave a flight

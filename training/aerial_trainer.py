@@ -1,0 +1,106 @@
+"""Training of the default model: photos, real clips, and its own flights, together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+import torch.nn.functional as F
+
+from infinite_nature_ros.frame import Frame
+from infinite_nature_ros.refining import TrainableRefiner
+from infinite_nature_training.aerial_rollout import AerialRollout, AerialUnroller
+from infinite_nature_training.cameras import sample_previous_poses
+from infinite_nature_training.configs import TrainingConfig
+from infinite_nature_training.discriminator import part_judgements
+from infinite_nature_training.losses import discriminator_loss, generator_loss, PerceptualLoss
+from infinite_nature_training.photo_pool import PhotoPool
+from infinite_nature_training.projected import FeatureDistance, ProjectedDiscriminator
+from infinite_nature_training.tracking import disparity_colours
+from infinite_nature_training.trainer import Batch, Trainer
+from infinite_nature_training.validation import Errors
+from infinite_nature_training.zero_validation import first_frame, measure_cycles
+
+
+class AerialTrainer(Trainer):
+    """Trains on photos there and back, along clips where there are any, and on a pool of flights."""
+
+    def __init__(self, config: TrainingConfig, folder: Path,
+                 perceptual: PerceptualLoss | None = None,
+                 provenance: Mapping[str, Any] | None = None) -> None:
+        """Build networks, pool and feature distance; arguments as of ``Trainer``."""
+        super().__init__(config, folder, perceptual, provenance)
+        self._features = self._place(FeatureDistance())
+        self._pool = PhotoPool(config, self.device)
+        self._companions['pool'] = self._pool
+
+    def _make_unroller(self, refiner: TrainableRefiner) -> nn.Module:
+        return AerialUnroller(refiner, grounding=self.config.train_grounding,
+                              backend=self.config.backend)
+
+    def _make_discriminator(self) -> nn.Module:
+        return ProjectedDiscriminator(self.config.discriminator_width)
+
+    def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], AerialRollout]:
+        losses, made = self._teach_refiner(batch)
+        if self.discriminator is not None:
+            losses |= self._teach_discriminator(made, batch)
+        return {name: loss.detach() for name, loss in losses.items()}, made
+
+    def _teach_refiner(self, batch: Batch) -> tuple[dict[str, Tensor], AerialRollout]:
+        config, photo = self.config, first_frame(batch)
+        flights = self._pool.take(self.refiner, photo, self.step / config.iterations)
+        elsewhere = sample_previous_poses(photo.map(Tensor.float), batch['index'],
+                                          seed=config.seed)
+        made = self._unroller(photo, batch['fine'][:, 0], elsewhere.to(photo.pose), flights,
+                              config.pool_steps)
+        self._pool.put(flights)
+        losses = self._compare(made)
+        if self.discriminator is not None:
+            losses['adversarial'] = config.pool_weight * generator_loss(self._look(made.path))
+        self._check(losses, batch)
+        self._move(sum(losses.values()), self._generator_optimizer, self.refiner)
+        return losses, made
+
+    def _compare(self, made: AerialRollout) -> dict[str, Tensor]:
+        """Weighted differences of a cycle's end from its beginning."""
+        config, cycle = self.config, made.cycle
+        losses = {'reconstruction': config.reconstruction_weight
+                  * F.l1_loss(cycle.refined, cycle.target)}
+        if config.feature_weight:
+            with self._accelerator.autocast():
+                losses['features'] = config.feature_weight * self._features(
+                    cycle.refined[:, :3], cycle.target[:, :3])
+        return losses
+
+    def _teach_discriminator(self, made: AerialRollout, batch: Batch) -> dict[str, Tensor]:
+        real = made.cycle.target
+        of_real, of_fake = part_judgements(self._judge(torch.cat([real, made.path.detach()])),
+                                           len(real))
+        losses = {'discriminator': discriminator_loss(of_real, of_fake)}
+        self._check(losses, batch)
+        self._move(sum(losses.values()), self._discriminator_optimizer, self.discriminator)
+        return losses
+
+    def _pictures(self, batch: Batch, made: AerialRollout) -> dict[str, Tensor]:
+        return {'photos': picture(made)}
+
+    def _measure(self, batches: Iterable[Batch]) -> Errors:
+        return measure_cycles(self.averaged, batches, self._perceptual)
+
+
+def picture(made: AerialRollout) -> Tensor:
+    """``[3, n * H, 4 * W]``: photo, there and back, refined; below them flights and disparity."""
+    cycle, count = made.cycle, len(made.cycle.target)
+    rows = [torch.cat([cycle.target[number, :3], cycle.view[number, :3], cycle.refined[number, :3],
+                       disparity_colours(cycle.refined[number, 3])], dim=2)
+            for number in range(count)]
+    path = made.path[:count]
+    rows.append(torch.cat([frame[:3] for frame in path[:4]], dim=2))
+    rows.append(torch.cat([disparity_colours(frame[3]) for frame in path[:4]], dim=2))
+    widest = max(row.shape[2] for row in rows)
+    rows = [F.pad(row, (0, widest - row.shape[2])) for row in rows]
+    return torch.cat(rows, dim=1).detach().float().cpu().clamp(0, 1)

@@ -1,0 +1,119 @@
+"""Photo pool: flights into photos that go on from iteration to iteration.
+
+As ``flight_pool`` does for sequences, for flights that keep the sky of the photo they began at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infinite_nature_ros.autopilot import Autopilot
+from infinite_nature_ros.frame import Frame
+from infinite_nature_ros.refining import TrainableRefiner
+from infinite_nature_training.aerial_rollout import Flights
+from infinite_nature_training.configs import TrainingConfig
+
+# Share of the run after which flights may reach their full age.
+_GROWTH = 0.5
+
+# Steering of flights, once in so many advances: offset of the look target along x and y.
+_STEERED, _STEERING = 6, (0.35, 0.08)
+
+_FRAME, _START, _STATE, _PILOT = 'frame.', 'start.', 'state.', 'pilot.'
+
+
+class PhotoPool:
+    """Flights that are kept running, and started anew when they are old.
+
+    Args:
+        config: number of flights, how many are advanced at once, until which age.
+        device: where they are kept.
+    """
+
+    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+        self._config = config
+        self._device = device
+        self._flights: dict[str, Tensor] = {}
+        self._turn = 0
+        self.ages = torch.zeros(0)
+        """Ages in frames of the flights taken last."""
+
+    @torch.no_grad()
+    def take(self, refiner: TrainableRefiner, photo: Frame, progress: float) -> Flights:
+        """Give the flights whose turn it is; those too old start anew, into the given photos.
+
+        Args:
+            refiner: begins flights.
+            photo: first frames, at least one.
+            progress: share of the run that is done, 0 to 1; the oldest age grows with it.
+        """
+        config = self._config
+        limit = max(config.pool_steps, round(config.pool_age * min(1.0, progress / _GROWTH)))
+        self._chosen = (self._turn + torch.arange(config.pool_batch)) % config.pool_flights
+        self._turn += config.pool_batch
+        self._restart(refiner, photo, limit)
+        flights = {name: value[self._chosen] for name, value in self._flights.items()}
+        self.ages = flights['age']
+        pilot = Autopilot(flights[f'{_FRAME}intrinsics'].float())
+        pilot.load_state_dict(_part(flights, _PILOT))
+        self._steer(pilot)
+        return Flights(Frame(**_part(flights, _FRAME)), Frame(**_part(flights, _START)),
+                       _part(flights, _STATE), pilot)
+
+    @torch.no_grad()
+    def put(self, flights: Flights) -> None:
+        """Store flights that were taken, where they are now."""
+        now = {**_named(flights.frame.tensors(), _FRAME),
+               **_named(flights.pilot.state_dict(), _PILOT)}
+        for name, value in now.items():
+            self._flights[name][self._chosen] = value.detach().to(self._flights[name])
+        self._flights['age'][self._chosen] += self._config.pool_steps
+
+    def _steer(self, pilot: Autopilot) -> None:
+        """Turn now and then: a flight that only goes ahead never sees what lies beside it."""
+        if self._turn // self._config.pool_batch % _STEERED == 0:
+            random = np.random.default_rng((self._config.seed, self._turn))
+            offsets = random.uniform(-1, 1, (len(self._chosen), 2)) * _STEERING
+            pilot.steer(torch.tensor(offsets, dtype=torch.float32, device=self._device))
+
+    def _restart(self, refiner: TrainableRefiner, photo: Frame, limit: int) -> None:
+        rows = torch.arange(len(self._chosen)) % len(photo.image)
+        start = photo.map(lambda value: value[rows])
+        state = refiner.style(start.image, start.disparity, None)
+        fresh = {**_named(start.tensors(), _FRAME), **_named(start.tensors(), _START),
+                 **_named(state, _STATE),
+                 **_named(Autopilot(start.intrinsics.float()).state_dict(), _PILOT),
+                 'age': torch.zeros(len(rows), dtype=torch.int64)}
+        if not self._flights:
+            self._flights = {name: value.new_zeros(self._config.pool_flights, *value.shape[1:])
+                             for name, value in fresh.items()}
+            self._flights['age'] -= 1
+        age = self._flights['age'][self._chosen]
+        # Ages differ, or all would start anew at once: each flight has a limit of its own.
+        own = (limit * (0.3 + 0.7 * ((self._chosen * 7919) % 101) / 100)).long()
+        over = (age < 0) | (age >= own.clamp(min=1))
+        for name, value in fresh.items():
+            self._flights[name][self._chosen[over]] = value[over]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All flights, and whose turn it is."""
+        return {**self._flights, 'turn': torch.tensor(self._turn)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        flights = {name: value.to(self._device) for name, value in state.items()}
+        self._turn = int(flights.pop('turn', torch.tensor(0)))
+        self._flights = flights
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {f'{prefix}{name}': value for name, value in tensors.items()}
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items()
+            if name.startswith(prefix)}

@@ -104,15 +104,16 @@ def _world_rays(pose: Tensor, intrinsics: Tensor, height: int, width: int) -> Te
 def ground_disparity(disparity: Tensor, sky: Tensor) -> Tensor:
     """Disparity ``[B, 1, H, W]`` with the ground extended a little under the sky's edge.
 
-    It goes on as far as the farthest ground near there is: were it nearer, a wall would grow at the
-    horizon.
+    It goes on as far away as the farthest ground near there; far ground goes on into the sky: its
+    new parts must come from there, or a wall would grow at the horizon.
     """
     is_sky = sky >= 0.5
     depth = torch.where(is_sky, torch.zeros_like(disparity), 1 / disparity)
     size = 2 * _EXTENSION + 1
     extended = functional.max_pool2d(depth, size, stride=1, padding=_EXTENSION)
     floor = torch.full_like(disparity, camera.MIN_DISPARITY)
-    extended = torch.where(extended > 0, 1 / extended.clamp(min=1), floor)
+    extended = torch.where((extended > 0) & (extended < 1 / FAR_DISPARITY),
+                           1 / extended.clamp(min=1), floor)
     return torch.where(is_sky, extended, disparity)
 
 

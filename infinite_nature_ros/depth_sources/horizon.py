@@ -18,8 +18,8 @@ from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY, pixel_grid
 from infinite_nature_ros.depth_sources.registry import register_source
 from infinite_nature_ros.skyline import detect_sky, find_skyline, Skyline
 
-# Disparity of the ground at the bottom of the picture: leaves about a fifth of the frame nearer
-# than 0.55, where the autopilot of the release likes to fly (its near fraction).
+# Disparity of the ground at the bottom of the picture. With it the camera is about one unit above
+# the ground, where the autopilot likes to fly: flights stay as high as they begin.
 _NEAREST = 0.4
 
 # Disparity of relief that barely rises above the horizon, and how much nearer it is taken to be

@@ -1,0 +1,1 @@
+"""Evaluation: how good flights are, in the papers' figures and some that need no reference."""

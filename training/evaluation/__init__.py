@@ -1,1 +1,1 @@
-"""Evaluation: how good flights are, in the figures of the papers and in some of our own."""
+"""Evaluation: how good flights are, in the papers' figures and some that need no reference."""

@@ -55,7 +55,9 @@ def summary(**changes):
                for variant, decay in (('ours', 0.0), ('no-refine', 0.05))]
     collapses = [('no-refine', 'lake', 0, ['sharpness is 0.05 of the start’s']),
                  ('no-refine', 'hill', 0, ['sky is <gone>'])]
-    return replace(Summary(settings(), rows, curves, collapses, flights), **changes)
+    given = replace(Summary(settings(), rows, curves, collapses, flights), **changes)
+    flown = {(flight.variant, flight.start, flight.seed) for flight in given.flights}
+    return replace(given, collapses=[entry for entry in given.collapses if entry[:3] in flown])
 
 
 class Page(HTMLParser):
@@ -162,19 +164,20 @@ def test_page_has_everything_in_itself(folder):
 def test_page_can_be_read_out(folder):
     page = Page(folder / 'report.html')
     assert all(page.alternatives)
-    assert 'ours from lake, frame 50' in page.alternatives
+    assert 'ours from lake, seed 0, frame 50' in page.alternatives
     assert any('sharpness' in text and 'no-refine 0.951 to 0.0498' in text
                for text in page.alternatives)
     assert page.heads
     assert set(page.heads) <= {'row', 'col'}
-    assert page.tags.count('table') <= page.tags.count('caption') + 2  # the two collapses
+    assert page.tags.count('table') == page.tags.count('caption')
 
 
 def test_page_says_what_was_measured_and_with_what(folder):
     page = Page(folder / 'report.html')
     for text in ('61.3', '140.0', 'inception.pt 1a2b', 'crops.csv 3c4d', 'a machine & more',
                  'abc1234', 'model <ours>', 'torch 2.13', 'not measured here',
-                 'sky is <gone>', 'ours: none', '123.6', '0.10 / 0.15', '85.5'):
+                 'sky is <gone>', 'ours: 0 collapsed', 'no-refine: 2 collapsed',
+                 '123.6', '0.10 / 0.15', '85.5'):
         assert text in page.text
     source = (folder / 'report.html').read_text(encoding='utf-8')
     assert '<strong>61.3</strong>' in source
@@ -199,7 +202,7 @@ def test_curves_run_over_flights_of_any_length_and_over_nan(tmp_path):
     short = flight('ours', 'lake', figures={'sharpness': np.array([2.0, 4.0, np.nan])},
                    style=np.zeros(3))
     dead = flight('ours', 'moor', figures={'sharpness': np.zeros(61)})
-    report(summary(flights=[flight('ours'), short, dead]), tmp_path)
+    report(summary(flights=[flight('ours'), short, dead], curves={}), tmp_path)
     rows = {int(row['frame']): row for row in lines(tmp_path / 'out' / 'curves.csv')
             if row['figure'] == 'sharpness'}
     assert [float(rows[1][name]) for name in ('low', 'value', 'high')] == [1, 1.5, 2]
@@ -207,11 +210,11 @@ def test_curves_run_over_flights_of_any_length_and_over_nan(tmp_path):
 
 
 @pytest.mark.parametrize('given', [
-    {'rows': [], 'curves': {}, 'collapses': [], 'flights': []},
-    {'curves': {}, 'collapses': [], 'flights': []},
+    {'rows': [], 'curves': {}, 'flights': []},
+    {'curves': {}, 'flights': []},
     {'flights': [flight('ours', thumbnails={}, figures={}, style=np.full(61, np.nan))]},
-    {'curves': {'ours': {'fid_w20': (np.array([]), np.array([]))}}},
-    {'rows': [{'variant': 'ours', 'flights': 0, 'fid_50': float('nan')}], 'collapses': []}])
+    {'curves': {'ours': {'fid_w20': (np.array([]), np.array([]))}}, 'flights': []},
+    {'rows': [{'variant': 'ours', 'flights': 0, 'fid_50': float('nan')}], 'flights': []}])
 def test_anything_may_be_missing(tmp_path, given):
     page = report(summary(**given), tmp_path)
     assert 'How it was measured' in page.text
@@ -219,17 +222,49 @@ def test_anything_may_be_missing(tmp_path, given):
 
 
 def test_beside_real_frames_there_is_a_third_section(folder, tmp_path):
-    compared = flight('ours', comparisons={'lpips': np.linspace(0.1, 0.3, 10)})
-    assert 'real clip’s own' in report(summary(flights=[compared]), tmp_path).text
+    compared = flight('ours', figures={}, comparisons={'lpips': np.linspace(0.1, 0.3, 10)})
+    page = report(summary(flights=[compared], curves={}), tmp_path)
+    assert 'real clip’s own' in page.text
     assert 'real clip’s own' not in Page(folder / 'report.html').text
 
 
 def test_many_starts_are_shown_by_ten_evenly_chosen(tmp_path):
-    flights = [flight('ours', f'photo{place:02d}', seed) for place in range(30)
+    flights = [flight('ours', f'photo{place:02d}', seed, figures={}) for place in range(30)
                for seed in (0, 1)]
-    page = report(summary(flights=flights), tmp_path)
-    shown = set(re.findall(r'photo\d\d, seed \d', page.text))
+    page = report(summary(flights=flights, curves={}), tmp_path)
+    shown = set(re.findall(r'photo\d\d, seed \d', page.text.partition('Worst flights')[0]))
     assert shown == {f'photo{place:02d}, seed 0' for place in range(0, 30, 3)}
+
+
+def test_flights_that_came_nearest_to_a_limit_are_shown_too(tmp_path):
+    def ours(start, sharpness=1.0, sky=0.3):
+        later = np.ones(FRAMES)
+        later[20:40] = sharpness
+        return flight('ours', start, figures={
+            'sharpness': 0.02 * np.append(1, later), 'sky_fraction': np.full(61, sky)})
+    # Its sky was beyond the limits at the start, and doesn't count; one odd frame doesn't either.
+    odd = ours('odd', sky=0.9)
+    odd.figures['sharpness'][30] = 9
+    flights = [ours('good'), ours('blurred', 2 ** -0.75), ours('sharp', 2 ** 0.5), odd,
+               ours('dead', 0.01)]
+    text = report(summary(flights=flights, curves={}, collapses=[
+        ('ours', 'dead', 0, ['sharpness 0.01'])]), tmp_path).text
+    text = text.partition('Worst flights')[2]
+    assert 'ours: 1 collapsed' in text
+    assert 'blurred, seed 0: held; came 75% of the way to a limit of sharpness' in text
+    order = ['dead', 'blurred', 'sharp', 'good', 'odd']
+    assert sorted(order, key=lambda start: text.index(f'{start}, seed 0')) == order
+
+
+def test_limits_are_drawn(folder, tmp_path):
+    """Those of the sharpness, say: one line more for each, under one name."""
+    def lines_drawn(name):
+        given = flight('ours', figures={name: np.ones(61)}, style=np.ones(1))
+        source = write_report(summary(flights=[given], curves={}), tmp_path / name).read_text()
+        plot = base64.b64decode(re.search(r'svg\+xml;base64,([^"]+)', source)[1]).decode()
+        return len(re.findall('stroke-dasharray: 0.9', plot)), '>limit<' in plot
+    assert lines_drawn('histogram_distance') == (0, False)
+    assert lines_drawn('sharpness') == (3, True)
 
 
 # --- Published figures, as in the papers' tables.

@@ -8,11 +8,15 @@ import warnings
 
 import numpy as np
 
+from infinite_nature_training.evaluation.drift import Limits
 from infinite_nature_training.evaluation.results import FlightResult, Summary
 
 # Figures that mean something beside the start's only: as a share of it, or less it.
 RATIOS = ('sharpness', 'disparity_median', 'disparity_low', 'disparity_high')
 DIFFERENCES = ('spectrum_slope',)
+
+# Smaller ratios are as bad as this.
+_LEAST_RATIO = 1e-6
 
 Curves = dict[str, dict[str, 'Curve']]
 
@@ -75,6 +79,34 @@ def relative_figures(flight: FlightResult) -> dict[str, np.ndarray]:
             later = later - start
         figures[name] = later
     return figures
+
+
+def limits_of_figures(limits: Limits) -> dict[str, tuple[float, float]]:
+    """Least and greatest value of the figures that ``relative_figures`` gives and that count."""
+    return {'sharpness': limits.sharpness, 'spectrum_slope': (-limits.slope, limits.slope),
+            'disparity_median': limits.disparity, 'sky_fraction': limits.sky}
+
+
+def nearest_limit(flight: FlightResult, limits: Limits) -> tuple[float, str]:
+    """How far a flight went on the way to a limit: 0 at its middle, 1 there, and to which.
+
+    Medians over windows count, as where it is told whether a flight collapsed; no figure that was
+    beyond its limit at the start.
+    """
+    nearness = {}
+    relative = relative_figures(flight)
+    for name, (least, greatest) in limits_of_figures(limits).items():
+        values, bounds = relative.get(name, np.array([])), np.array([least, greatest])
+        if not len(values) or (name not in RATIOS + DIFFERENCES
+                               and not least <= flight.figures[name][0] <= greatest):
+            continue
+        if name in RATIOS:
+            values, bounds = np.log(np.maximum(values, _LEAST_RATIO)), np.log(bounds)
+        windows = np.lib.stride_tricks.sliding_window_view(values, min(limits.window, len(values)))
+        way = np.abs(np.median(windows, axis=1) - bounds.mean()) / (np.ptp(bounds) / 2)
+        nearness[name] = float(np.nan_to_num(way, nan=np.inf).max())
+    name = max(nearness, key=nearness.__getitem__, default='')
+    return nearness.get(name, 0.0), name
 
 
 def _curves_by_variant(flights: Iterable[tuple[str, Mapping[str, np.ndarray]]]) -> Curves:

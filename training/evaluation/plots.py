@@ -46,13 +46,13 @@ class Panel:
     Attributes:
         title: what it shows.
         curves: by variant.
-        limits: lines that the curves should stay between; either may be missing.
+        limits: lines that the curves should stay between, if there are any.
         ratio: whether the values are ratios, which are drawn on a logarithmic axis.
     """
 
     title: str
     curves: Mapping[str, Curve]
-    limits: tuple[float | None, float | None] = (None, None)
+    limits: tuple[float, float] | None = None
     ratio: bool = False
 
     def describe(self) -> str:
@@ -115,10 +115,9 @@ def _draw_panel(axis: Axes, panel: Panel, variants: Sequence[str],
             handles[f'range of {variant}'] = shade
     if panel.ratio:
         _set_ratio_scale(axis)
-    for limit in panel.limits:
-        if limit is not None:
-            handles['limit'] = axis.axhline(limit, color=theme.text, linewidth=0.9,
-                                            linestyle=(0, (1, 1.5)))
+    for limit in panel.limits or ():
+        handles['limit'] = axis.axhline(limit, color=theme.text, linewidth=0.9,
+                                        linestyle=(0, (1, 1.5)))
     return handles
 
 

@@ -19,15 +19,18 @@ from infinite_nature_training.evaluation.curves import (
     comparison_curves,
     Curves,
     drift_curves,
+    limits_of_figures,
+    nearest_limit,
     RATIOS,
     window_curves,
 )
+from infinite_nature_training.evaluation.drift import Limits
 from infinite_nature_training.evaluation.plots import DARK, draw, LIGHT, Panel
 from infinite_nature_training.evaluation.results import FlightResult, Summary
 
-# Sheets of so many starts, and pictures of so many collapsed flights of each variant.
+# Sheets of so many starts, and pictures of so many of the worst flights of each variant.
 _SHEETS = 10
-_COLLAPSES_SHOWN = 8
+_WORST_SHOWN = 8
 
 _SMALL_WINDOW = 'fid_w20'
 
@@ -140,7 +143,8 @@ def _render(summary: Summary, sections: Mapping[str, Curves]) -> str:
         settings=summary.settings, names=names, bars=judge(summary),
         **_own_table(summary, sections['windows']), published=_published_tables(),
         plots={name: _plot(curves, names) for name, curves in sections.items() if curves},
-        sheets=_sheets(summary, names), collapses=_collapses(summary, names),
+        sheets=_sheets(summary, names), worst=_worst(summary, names),
+        collapsed={name: sum(name == entry[0] for entry in summary.collapses) for name in names},
         flights=len(summary.flights))
 
 
@@ -196,9 +200,10 @@ def _plot(curves: Curves, names: Sequence[str]) -> dict[str, Any]:
     """Pictures of a section for a light and a dark page, and what they show in words."""
     figures = dict.fromkeys(figure for by_name in curves.values() for figure in by_name)
     ordered = sorted(figures, key=lambda name: list(TITLES).index(name) if name in TITLES else 99)
+    limits = limits_of_figures(Limits())
     panels = [Panel(TITLES.get(name, name), {variant: by_name[name] for variant, by_name
                                              in curves.items() if name in by_name},
-                    ratio=name in RATIOS) for name in ordered]
+                    limits.get(name), ratio=name in RATIOS) for name in ordered]
     columns = min(len(panels), 3 if len(panels) > 4 else 2)
     return {'light': _data_uri(draw(panels, names, LIGHT, columns), 'svg+xml'),
             'dark': _data_uri(draw(panels, names, DARK, columns), 'svg+xml'),
@@ -225,18 +230,32 @@ def _sheet(flights: Mapping[str, FlightResult], names: Sequence[str]) -> dict[st
                                        for name in names if name in flights]}
 
 
-def _collapses(summary: Summary, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Flights that collapsed by variant, the worst first, the first few with pictures."""
+def _worst(summary: Summary, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Worst flights by variant with why, the first few with pictures.
+
+    Those that collapsed, in their order; where few of the first variant's did, those that came
+    nearest to it follow.
+    """
     flights = {(flight.variant, flight.start, flight.seed): flight for flight in summary.flights}
-    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    lists: dict[str, list[tuple[FlightResult, str]]] = {name: [] for name in names}
     for variant, start, seed, reasons in summary.collapses:
-        entries = lists.setdefault(variant, [])
-        flight = flights.get((variant, start, seed))
-        shown = flight is not None and len(entries) < _COLLAPSES_SHOWN
-        pictures = {frame: _thumbnail(flight, frame) for frame in sorted(flight.thumbnails)
-                    } if shown else {}
-        entries.append({'start': start, 'seed': seed, 'reasons': reasons, 'pictures': pictures})
-    return lists
+        lists[variant].append((flights.pop((variant, start, seed)), '; '.join(reasons)))
+    if names:
+        held = [flight for flight in flights.values() if flight.variant == names[0]]
+        lists[names[0]] += _nearest(held)[:max(0, _WORST_SHOWN - len(lists[names[0]]))]
+    return {name: [{'start': flight.start, 'seed': flight.seed, 'why': why,
+                    'pictures': _sheet({name: flight}, [name]) if place < _WORST_SHOWN else None}
+                   for place, (flight, why) in enumerate(entries)]
+            for name, entries in lists.items()}
+
+
+def _nearest(flights: Iterable[FlightResult]) -> list[tuple[FlightResult, str]]:
+    """Flights that came nearest to a limit first, and to which."""
+    ways = sorted(((flight, *nearest_limit(flight, Limits())) for flight in flights),
+                  key=lambda entry: entry[1], reverse=True)
+    return [(flight, f'held; came {way:.0%} of the way to a limit of '
+                     f'{TITLES[name].partition(",")[0]}' if name else 'held')
+            for flight, way, name in ways]
 
 
 def _thumbnail(flight: FlightResult, frame: int) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-import warnings
 
 import numpy as np
 
@@ -120,11 +119,11 @@ def _curves_by_variant(flights: Iterable[tuple[str, Mapping[str, np.ndarray]]]) 
 
 
 def _over_flights(rows: list[np.ndarray]) -> Curve:
-    """Median, lowest and highest of flights that may be of different lengths."""
+    """Median, lowest and highest of flights that may be of different lengths, or have gaps."""
     table = np.full((len(rows), max(map(len, rows))), np.nan)
     for row, values in zip(table, rows, strict=True):
         row[:len(values)] = values
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)  # a frame that no flight has is NaN
-        return Curve(np.arange(1, table.shape[1] + 1), np.nanmedian(table, axis=0),
-                     np.nanmin(table, axis=0), np.nanmax(table, axis=0))
+    measured = ~np.isnan(table).all(axis=0)
+    table = table[:, measured]
+    return Curve(1 + np.flatnonzero(measured), np.nanmedian(table, axis=0),
+                 np.nanmin(table, axis=0), np.nanmax(table, axis=0))

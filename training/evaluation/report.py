@@ -26,11 +26,14 @@ from infinite_nature_training.evaluation.curves import (
 )
 from infinite_nature_training.evaluation.drift import Limits
 from infinite_nature_training.evaluation.plots import DARK, draw, LIGHT, Panel
-from infinite_nature_training.evaluation.results import FlightResult, Summary
+from infinite_nature_training.evaluation.results import FlightResult, Settings, Summary
 
 # Sheets of so many starts, and pictures of so many of the worst flights of each variant.
 _SHEETS = 10
 _WORST_SHOWN = 8
+
+# Settings that have a place of their own on the page.
+_OWN_PLACE = ('crops', 'references', 'machine', 'commit')
 
 _SMALL_WINDOW = 'fid_w20'
 
@@ -144,8 +147,15 @@ def _render(summary: Summary, sections: Mapping[str, Curves]) -> str:
         **_own_table(summary, sections['windows']), published=_published_tables(),
         plots={name: _plot(curves, names) for name, curves in sections.items() if curves},
         sheets=_sheets(summary, names), worst=_worst(summary, names),
+        asked=_asked(summary.settings),
         collapsed={name: sum(name == entry[0] for entry in summary.collapses) for name in names},
         flights=len(summary.flights))
+
+
+def _asked(settings: Settings) -> dict[str, str]:
+    """Tell the settings that are numbers and words; lists stand by themselves."""
+    return {name.replace('_', ' '): str(value) for name, value in vars(settings).items()
+            if isinstance(value, bool | int | float | str) and name not in _OWN_PLACE}
 
 
 def _own_table(summary: Summary, windows: Curves) -> dict[str, Any]:
@@ -233,29 +243,31 @@ def _sheet(flights: Mapping[str, FlightResult], names: Sequence[str]) -> dict[st
 def _worst(summary: Summary, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Worst flights by variant with why, the first few with pictures.
 
-    Those that collapsed, in their order; where few of the first variant's did, those that came
-    nearest to it follow.
+    Those that collapsed; where few of the first variant's did, those that came nearest to it
+    follow.
     """
-    flights = {(flight.variant, flight.start, flight.seed): flight for flight in summary.flights}
-    lists: dict[str, list[tuple[FlightResult, str]]] = {name: [] for name in names}
-    for variant, start, seed, reasons in summary.collapses:
-        lists[variant].append((flights.pop((variant, start, seed)), '; '.join(reasons)))
-    if names:
-        held = [flight for flight in flights.values() if flight.variant == names[0]]
-        lists[names[0]] += _nearest(held)[:max(0, _WORST_SHOWN - len(lists[names[0]]))]
-    return {name: [{'start': flight.start, 'seed': flight.seed, 'why': why,
-                    'pictures': _sheet({name: flight}, [name]) if place < _WORST_SHOWN else None}
-                   for place, (flight, why) in enumerate(entries)]
-            for name, entries in lists.items()}
+    collapses = {tuple(key): '; '.join(reasons) for *key, reasons in summary.collapses}
+    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    ways = [(flight, *nearest_limit(flight, Limits())) for flight in summary.flights]
+    ways.sort(key=lambda entry: (_key(entry[0]) in collapses, entry[1]), reverse=True)
+    for flight, way, figure in ways:
+        name, why = flight.variant, collapses.get(_key(flight))
+        shown = len(lists[name]) < _WORST_SHOWN
+        if why or (shown and name == names[0]):
+            lists[name].append({
+                'start': flight.start, 'seed': flight.seed, 'why': why or _held(way, figure),
+                'pictures': _sheet({name: flight}, [name]) if shown else None})
+    return lists
 
 
-def _nearest(flights: Iterable[FlightResult]) -> list[tuple[FlightResult, str]]:
-    """Flights that came nearest to a limit first, and to which."""
-    ways = sorted(((flight, *nearest_limit(flight, Limits())) for flight in flights),
-                  key=lambda entry: entry[1], reverse=True)
-    return [(flight, f'held; came {way:.0%} of the way to a limit of '
-                     f'{TITLES[name].partition(",")[0]}' if name else 'held')
-            for flight, way, name in ways]
+def _key(flight: FlightResult) -> tuple[str, str, int]:
+    return flight.variant, flight.start, flight.seed
+
+
+def _held(way: float, figure: str) -> str:
+    """Say how near a flight came to a limit, and to which."""
+    of = TITLES[figure].partition(',')[0] if figure else ''
+    return f'held; came {way:.0%} of the way to a limit of {of}' if of else 'held'
 
 
 def _thumbnail(flight: FlightResult, frame: int) -> str | None:

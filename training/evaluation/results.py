@@ -89,7 +89,7 @@ class FlightResult:
             OSError: if it can't be read.
         """
         try:
-            with np.load(path) as file:
+            with open(path, 'rb') as opened, np.load(opened) as file:
                 facts = {name: kind(file[name].item()) for name, kind in _FACTS.items()}
                 return cls(
                     **facts, **{group: _group(file, group) for group in _GROUPS},

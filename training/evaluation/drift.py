@@ -13,11 +13,11 @@ from infinite_nature_ros.frame import Frame
 # Rec. 601, as 8-bit pictures are made grey.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
-# Shares of the land that are nearer than these mark the near and the far end of the disparity.
+# Percentiles that stand for the ends of the disparity's range.
 _LOW, _HIGH = 5, 95
 
-# Spectrum: frequencies in cycles a pixel, from below which a window this wide (a share of the
-# height) leaks into others, up to the finest there are; as many bands, each as wide by its ratio.
+# Spectrum: from this frequency (cycles a pixel), below which the window bends it, to the finest,
+# in as many bands of equal ratio; the window fades out over this share of the height.
 _LEAST_FREQUENCY, _BANDS = 0.05, 10
 _MARGIN = 0.1
 

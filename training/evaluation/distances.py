@@ -73,19 +73,20 @@ def kid(made: np.ndarray, real: np.ndarray, seed: int = 0, draws: int = _DRAWS) 
 
 
 def windowed(flights: Sequence[np.ndarray], reference: np.ndarray, window: int, every: int,
-             distance: Distance) -> tuple[np.ndarray, np.ndarray]:
+             distance: Distance, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Distance over time: of all flights' frames in a sliding window, to real pictures.
 
     The paper's FID-w at t takes the frames i with t - w/2 < i <= t + w/2 (section 6). The frame
     0 is the start itself; no window holds it.
 
     Args:
-        flights: ``[F + 1, D]`` features of each flight's frames, its start's in front; flights
-            may differ in length, a window takes what there is.
+        flights: ``[1 + F // stride, D]`` features of each flight's frames, its start's in front;
+            flights may differ in length, a window takes what there is.
         reference: ``[M, D]`` features of real pictures.
         window: frames, w; even.
         every: frames from one window to the next.
         distance: ``fid``, ``kid``, or either with some arguments bound.
+        stride: frames from one row of features to the next.
 
     Returns:
         Middles t ``[n]``, from w/2 on, and distances ``[n]``; empty where even the longest flight
@@ -97,10 +98,10 @@ def windowed(flights: Sequence[np.ndarray], reference: np.ndarray, window: int, 
     if window < 2 or window % 2 or every < 1:
         raise ValueError(f'window is {window} every {every} frames; give an even window, and at '
                          'least 1 between')
-    half, last = window // 2, max((len(flight) - 1 for flight in flights), default=0)
+    half, last = window // 2, stride * max((len(flight) - 1 for flight in flights), default=0)
     middles = np.arange(half, last - half + 1, every)
-    values = [distance(np.concatenate([flight[t - half + 1:t + half + 1] for flight in flights]),
-                       reference) for t in middles]
+    values = [distance(np.concatenate([flight[(t - half) // stride + 1:(t + half) // stride + 1]
+                                       for flight in flights]), reference) for t in middles]
     return middles, np.array(values, dtype=float)
 
 

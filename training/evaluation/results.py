@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 import json
 from pathlib import Path
 import uuid
@@ -27,15 +27,18 @@ class FlightResult:
         variant: name of what flew.
         start: name of the photo or clip that it flew from.
         seed: of the flight.
-        features: Inception's, float16 ``[F + 1, 2048]``; ``[0, 2048]`` where they weren't read.
+        features: Inception's of the frames 0, K, 2 K and so on, where K is the run's
+            ``feature_every``: float16 ``[1 + F // K, 2048]``; ``[0, 2048]`` where they weren't
+            read.
         figures: drift figures that need no reference, ``[F + 1]`` each, by name.
         comparisons: ``mse``, ``psnr``, ``ssim``, ``lpips`` of the frames 1 to n that there is a
             real frame for, ``[n]`` each; empty for photos.
-        style: distance of style to the start, ``[F + 1]``.
+        style: distance of style to the start, ``[F + 1]``; NaN but for every K-th frame up to 50,
+            and every 5 K-th from there.
         path_length: of the camera, scene units.
         turned: radians of heading, left and right added up.
         thumbnails: JPEG files of chosen frames, by frame.
-        seconds: that the flight took.
+        seconds: that flying took, the measuring not counted.
     """
 
     variant: str
@@ -122,22 +125,29 @@ class Settings:
         machine: processor, cores, GPU.
         commit: of the checkout, '' where it is installed.
         versions: of the packages that figures depend on, by name.
+        sky: whether the start's sky is kept as a far dome.
+        feature_every: features are of every so many-th frame, K.
+        extrapolated: frame up to which flights from clips go on as the clip did; behind it, the
+            autopilot flies.
     """
 
     frames: int
     size: tuple[int, int]
     speed: float
     seeds: tuple[int, ...]
-    variants: dict[str, str]
-    starts: tuple[str, ...]
-    networks: dict[str, str]
-    crops: str
-    references: int
-    disparity: str
-    backend: str
-    machine: str
-    commit: str
-    versions: dict[str, str]
+    variants: dict[str, str] = field(default_factory=dict)
+    starts: tuple[str, ...] = ()
+    networks: dict[str, str] = field(default_factory=dict)
+    crops: str = ''
+    references: int = 0
+    disparity: str = 'auto'
+    backend: str = 'warp'
+    machine: str = ''
+    commit: str = ''
+    versions: dict[str, str] = field(default_factory=dict)
+    sky: bool = True
+    feature_every: int = 1
+    extrapolated: int = 50
 
     def to_json(self) -> str:
         """Text of :meth:`from_json`."""

@@ -221,6 +221,13 @@ def test_anything_may_be_missing(tmp_path, given):
     assert 'nan' not in page.text.lower().split()
 
 
+def test_without_real_images_the_page_says_so(tmp_path):
+    page = report(summary(settings=settings(crops='', references=0), flights=[], curves={}),
+                  tmp_path)
+    assert 'There were no real images to compare with' in page.text
+    assert 'Real images none' in page.text
+
+
 def test_frames_that_were_not_measured_leave_no_gap(tmp_path):
     style = np.full(61, np.nan)
     style[::4] = 2

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from importlib import metadata
-import os
 from pathlib import Path
 import platform
 import subprocess
 
-import torch
+from infinite_nature_ros.machine import describe_machine
 
 _PACKAGES = ('torch', 'warp-lang', 'numpy', 'openvino', 'pytorch3d')
 
@@ -17,29 +16,9 @@ def describe() -> str:
     """Machine, commit and versions, a line each."""
     versions = [f'Python {platform.python_version()}']
     versions += [f'{name} {version}' for name in _PACKAGES if (version := _version(name))]
-    return (f'machine: {_machine()}\n'
+    return (f'machine: {describe_machine()}\n'
             f'commit: {_commit()}\n'
             f'versions: {", ".join(versions)}')
-
-
-def _machine() -> str:
-    """Processor, cores this process may use, GPU where there is one."""
-    cores = len(os.sched_getaffinity(0))
-    parts = [f'{_processor()}, {cores} core{"s" * (cores != 1)}']
-    if torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
-    return ', '.join(parts)
-
-
-def _processor() -> str:
-    """Name of the processor; its architecture where the system doesn't tell."""
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding='utf-8').splitlines():
-            name, _, value = line.partition(':')
-            if name.strip() == 'model name':
-                return value.strip()
-    return platform.machine()
 
 
 def _commit() -> str:

@@ -44,6 +44,7 @@ class Flight:
         sky: keep the first frame's sky as a far dome: whether to look for it, or its matte
             ``[B, 1, H, W]`` in [0, 1].
         max_step: largest translation (scene units) and rotation (radians) of a sub-step.
+        grounding: hold the disparity's scale still; ``None``: where the model wants it.
         backend: rasteriser, a name of ``rendering.list_backends()``.
         device: a torch device, or 'auto': CUDA where there is one.
         seed: draws what is random about the model; ``None`` draws anew each time.
@@ -55,7 +56,8 @@ class Flight:
     def __init__(self, image: Tensor, disparity: Tensor, intrinsics: Tensor, *,
                  model: str | Path | Refiner = 'default', pose: Tensor | None = None,
                  sky: bool | Tensor = True, max_step: tuple[float, float] = MAX_STEP,
-                 backend: str = 'warp', device: str = 'auto', seed: int | None = None) -> None:
+                 grounding: bool | None = None, backend: str = 'warp', device: str = 'auto',
+                 seed: int | None = None) -> None:
         self.device = resolve_device(device)
         self.timings: dict[str, float] = {}
         """Seconds that the last step spent in render, refine, ground and sky."""
@@ -67,7 +69,8 @@ class Flight:
         refiner = model if isinstance(model, Refiner) else create_model(model)
         self._refiner = refiner.to(self.device)
         # Networks of the paper's ablation say that they fly without.
-        self._grounding = getattr(refiner, 'grounding', True)
+        self._grounding = (getattr(refiner, 'grounding', True) if grounding is None
+                           else grounding)
         self._stepper = self._make_stepper()
         self.reset(seed=seed)
 

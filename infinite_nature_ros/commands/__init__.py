@@ -8,6 +8,7 @@ import sys
 from tyro.extras import SubcommandApp
 
 from infinite_nature_ros.commands import bag
+from infinite_nature_ros.commands.evaluate import evaluate
 from infinite_nature_ros.commands.export import export
 from infinite_nature_ros.commands.fly import fly
 from infinite_nature_ros.commands.import_official import import_checkpoint
@@ -15,6 +16,7 @@ from infinite_nature_ros.commands.info import info
 from infinite_nature_ros.commands.train import train
 
 _COMMANDS = {
+    'evaluate': evaluate,
     'export': export,
     'fly': fly,
     'import-official': import_checkpoint,

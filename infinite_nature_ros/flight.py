@@ -105,7 +105,7 @@ class Flight:
         if pose is None:
             pose = level_with_skyline(image, intrinsics, matte)
         if not isinstance(disparity, Tensor):
-            disparity = estimate_disparity(image, disparity)
+            disparity = estimate_disparity(image, disparity, matte)
         return cls(image, disparity, intrinsics, model=model, sky=matte if sky else False,
                    pose=pose, device=device, seed=seed, **options)
 

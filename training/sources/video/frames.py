@@ -161,7 +161,8 @@ class FrameMaker:
         """``[h, w]`` disparity, for a source other than 'dense' up to scale and shift."""
         picture = window[number]
         if self.source != DENSE:
-            return estimate_disparity(_to_tensor(picture.small), self.source)[0, 0].numpy()
+            sky = torch.from_numpy(picture.sky)[None, None].float()
+            return estimate_disparity(_to_tensor(picture.small), self.source, sky)[0, 0].numpy()
         neighbours = list_neighbours(number, gap, len(self.structure))
         pictures = {other: window[other].grey for other in (number, *neighbours)}
         return self._triangulation.disparity(number, neighbours, pictures, picture.sky)

@@ -207,12 +207,8 @@ class Flight:
         return self._stepper.advance(self._frame, pose, self._state, carried)
 
     def _make_stepper(self) -> Stepper:
-        start = self._start
-        dome = None
-        if start.sky is not None:
-            dome = SkyDome.from_photo(start.image, start.sky, start.pose, start.intrinsics)
-        return Stepper(self._refiner, dome, grounding=self._grounding, backend=self._backend,
-                       timed=self._timed)
+        return Stepper(self._refiner, SkyDome.of(self._start), grounding=self._grounding,
+                       backend=self._backend, timed=self._timed)
 
     def _count_sub_steps(self, target: Tensor) -> int:
         """Sub-steps that keep every world within ``max_step``."""

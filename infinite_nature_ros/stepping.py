@@ -56,7 +56,7 @@ class Stepper:
         self._grounding = grounding
         self._backend = backend
         self._timed = timed
-        self._sky_seen: tuple[Tensor, Tensor] | None = None
+        self._sky_seen: tuple[Tensor, skies.SkyView] | None = None
 
     def advance(self, frame: Frame, pose: Tensor, state: Any, carried: Tensor) -> Frame:
         """Render from a pose, refine, ground, and keep the sky.
@@ -93,18 +93,18 @@ class Stepper:
                                     frame, pose)
             view, (share,) = _split(rendered)
             return Warped(view, share * rendered.mask)
-        layer = skies.ground_layer(frame.image, frame.sky, self._sky_at(frame.pose, frame))
+        layer = skies.ground_layer(frame.image, frame.sky, self._sky_at(frame.pose, frame).image)
         rendered = self._render(torch.cat([layer, carried, frame.sky], dim=1),
                                 skies.ground_disparity(frame.disparity, frame.sky), frame, pose)
         view, (share, rendered_sky) = _split(rendered)
-        matte = skies.warped_matte(rendered_sky, view, pose, frame.intrinsics, self._dome)
-        dome = self._sky_at(pose, frame)
+        dome, expected = self._sky_at(pose, frame)
+        matte = skies.warped_matte(rendered_sky, view, pose, frame.intrinsics, expected)
         view = skies.insert_sky(view, rendered_sky, matte, dome)
         known = torch.minimum(share, view.known)
         return Warped(view, torch.where(matte > 0.5, view.known, known), matte, dome)
 
-    def _sky_at(self, pose: Tensor, frame: Frame) -> Tensor:
-        """Sky all over a view; kept, for where one step ends the next one starts."""
+    def _sky_at(self, pose: Tensor, frame: Frame) -> skies.SkyView:
+        """Sky from a pose; kept, for where one step ends the next one starts."""
         if self._sky_seen is None or self._sky_seen[0] is not pose:
             self._sky_seen = pose, self._dome.view(pose, frame.intrinsics)
         return self._sky_seen[1]

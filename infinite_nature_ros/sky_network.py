@@ -33,9 +33,9 @@ _LEAST_SIDE = 2 * _STEP
 # Pixels with log odds beyond this are settled; GrabCut decides about the rest.
 _CERTAIN, _CUT_ITERATIONS = 3.0, 2
 
-# The network is sure of a sky: below this mean of its log odds there is none, but smooth ground at
-# the top of a picture. A lost sky hurts a flight more than a false one, so this keeps every sky of
-# the validation photos, and drops more than half of what was seen in pieces of their land.
+# What has lower log odds than this on average is smooth ground at the top of a picture, and no sky.
+# A lost sky hurts a flight more than a false one: every sky of the validation photos stays, and of
+# the false ones about a quarter goes (14 or 15 of 43 pieces of land keep one; without this, 19).
 _SURE = 2.0
 
 # What hangs in the sky (birds, a dark cloud) and is smaller than this share of the picture is sky.

@@ -21,6 +21,8 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
+from infinite_nature_ros.pixels import from_pixels
+
 DECODERS = 4
 """How many decoders the network has that comes with the package."""
 
@@ -172,7 +174,7 @@ def find_sky(picture: np.ndarray, network: SkyNetwork) -> np.ndarray:
     Returns:
         bool ``[H, W]``.
     """
-    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    image = from_pixels(picture)[None]
     with torch.inference_mode():
         # Its mirror image must have the same sky.
         score = (network(image) + network(image.flip(-1)).flip(-1))[0, 0].numpy() / 2

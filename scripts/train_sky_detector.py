@@ -18,6 +18,7 @@ from torch.nn import functional
 from tqdm import trange
 import tyro
 
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.sky_network import find_sky, SkyNetwork, weights_path
 from infinite_nature_training.provenance import source_commit
 from infinite_nature_training.sky_samples import draw_sample, read_photos, SkyPhoto
@@ -211,8 +212,8 @@ def _draw_batch(photos: Sequence[SkyPhoto], random: np.random.Generator) -> tupl
     """Images ``[B, 3, H, W]`` and skies ``[B, 1, H, W]``, in [0, 1]."""
     size = list(_SIZES)[random.choice(len(_SIZES), p=list(_SIZES.values()))]
     samples = [draw_sample(photos, size, random) for _ in range(_BATCH)]
-    images, skies = (torch.from_numpy(np.stack(parts)) for parts in zip(*samples, strict=True))
-    return images.permute(0, 3, 1, 2).float() / 255, skies[:, None].float() / 255
+    images, skies = (np.stack(parts) for parts in zip(*samples, strict=True))
+    return from_pixels(images), from_pixels(skies[..., None])
 
 
 def _follow(average: SkyNetwork, network: SkyNetwork, decay: float) -> None:

@@ -9,13 +9,13 @@ from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from infinite_nature_ros.camera import default_intrinsics, MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.photos import load_photo
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.skyline import detect_sky, level_with_skyline
 from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, ClipWriter
 from infinite_nature_training.conversion import Job
@@ -217,9 +217,8 @@ def make_bag(folder: Path, name: str, path: str, source: str, credit: Credit,
     intrinsics = default_intrinsics(options.height, options.width, options.fov or None)
     sky = detect_sky(image)
     disparity = disparity_under(sky, image, options.disparity)
-    pixels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
     frame = ClipFrame(
-        _STAMP, np.ascontiguousarray(pixels.numpy()),
+        _STAMP, to_pixels(image)[0],
         level_with_skyline(image, intrinsics, sky).double(), intrinsics.double(),
         disparity[0, 0].numpy())
     info = credit.info(

@@ -5,18 +5,17 @@ The tables and pictures of ``docs/autopilot.md``: safe and official mode side by
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 import sys
 import time
 
-import cv2
 from environment import describe
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
+from output import print_table, rgbd, write_sheet
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -25,7 +24,6 @@ import tyro
 from infinite_nature_ros import Autopilot, camera, Flight, Frame
 from infinite_nature_ros.autopilot import MODES
 from infinite_nature_ros.photos import sample_photos
-from infinite_nature_ros.recording import colourise, contact_sheet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test'))
 from worlds import Flown, fly, nearest_known_depth, Scene, SCENES  # noqa: E402
@@ -64,7 +62,7 @@ def measure(photos: Path | None = None, frames: int = 300, model: str = 'default
     flown = {mode: fly(*SCENES.values(), steps=frames, mode=mode) for mode in MODES}
     print(f'Least distance to the true surface in {frames} frames, scene units '
           '(below 0: inside it):\n')
-    _print_table(['scene', *MODES], [
+    print_table(['scene', *MODES], [
         [name, *(f'{flown[mode][number].distance.min():.2f}' for mode in MODES)]
         for number, name in enumerate(SCENES)])
     if pictures:
@@ -75,12 +73,13 @@ def measure(photos: Path | None = None, frames: int = 300, model: str = 'default
     flights = [(path.stem, mode, PhotoFlight.fly(path, mode, frames, model, seed))
                for path in tqdm(paths, disable=None) for mode in MODES]
     print(f'\nFlights of {frames} frames into photos, model {model!r}, seed {seed}:\n')
-    _print_table(['photo', 'mode', 'least depth', 'closest pass', 'way', 'height',
+    print_table(['photo', 'mode', 'least depth', 'closest pass', 'way', 'height',
                   'horizon row', 'on the spot', 'ms a step'],
                  [[name, mode, *flight.figures()] for name, mode, flight in flights])
     for name, mode, flight in flights:
         if pictures and (name, mode) == (sheet_of, 'safe'):
-            write_sheet(flight.frames, pictures / 'autopilot_flight.jpg')
+            write_sheet({number: rgbd(frame) for number, frame in flight.frames.items()},
+                        pictures / 'autopilot_flight.jpg')
 
 
 @dataclass
@@ -153,12 +152,6 @@ def _horizon(frame: Frame) -> Tensor:
     return frame.intrinsics[:, 3] - frame.intrinsics[:, 1] * y / torch.hypot(x, z)
 
 
-def _print_table(head: list[str], rows: Iterable[list[str]]) -> None:
-    """Print a Markdown table."""
-    for cells in (head, ['---'] * len(head), *rows):
-        print('|', ' | '.join(cells), '|')
-
-
 def draw_scenes(flown: dict[str, dict[str, Flown]], path: Path) -> None:
     """Draw the paths over the scenes' geometry, from above or from the side."""
     figure = Figure(figsize=(11, 12), layout='constrained', dpi=80)
@@ -187,19 +180,6 @@ def _draw(axes: Axes, scene: Scene, flights: dict[str, Flown], view: str) -> Non
         axes.plot(along[near], across[near], _STYLES[mode][0] + 'x', markersize=4)
     axes.set(xlim=(forward[0], forward[-1]), ylim=(low, high), aspect='equal',
              ylabel='right' if view == _ABOVE else 'up')
-
-
-def write_sheet(frames: dict[int, Frame], path: Path) -> None:
-    """Write a contact sheet of RGB above disparity, small enough for a repository."""
-    pictures = {number: np.concatenate([_rgb(frame), colourise(frame.disparity[0, 0].numpy())])
-                for number, frame in frames.items()}
-    sheet = cv2.cvtColor(contact_sheet(pictures), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, 75])
-
-
-def _rgb(frame: Frame) -> np.ndarray:
-    """uint8 ``[H, W, 3]`` picture of a frame."""
-    return (frame.image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
 
 
 if __name__ == '__main__':

@@ -18,13 +18,14 @@ from typing import Any
 import cv2
 from environment import describe
 import numpy as np
+from output import print_table, rgbd, write_sheet
 import torch
 from tqdm import tqdm
 import tyro
 
 from infinite_nature_ros import Autopilot, camera, Frame
 from infinite_nature_ros.photos import load_photo
-from infinite_nature_ros.recording import colourise, contact_sheet
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.rendering import render
 from infinite_nature_training.sources.coast import CoastWorld, fly
 from infinite_nature_training.sources.coast.clips import CoastOptions, make_clip
@@ -34,7 +35,6 @@ from spectra import spectral_slope  # noqa: E402
 
 SIZE = (160, 256)
 INTRINSICS = camera.default_intrinsics(*SIZE)
-_QUALITY = 78
 
 
 def measure(frames: int = 60, processes: int = 2, seeds: int = 24, photos: Path | None = None,
@@ -56,7 +56,7 @@ def measure(frames: int = 60, processes: int = 2, seeds: int = 24, photos: Path 
     print_stages(device)
     print_clips(frames, processes, device)
     views = {seed: first_view(seed, device) for seed in tqdm(range(seeds), disable=None)}
-    print_likeness({'coasts': [rgb(view) for view in views.values()],
+    print_likeness({'coasts': [to_pixels(view.image)[0] for view in views.values()],
                     'photographs': list(read_photos(photos)) if photos else []})
     print_exactness(range(0, seeds, 3), device)
     if pictures:
@@ -137,7 +137,7 @@ def read_photos(folder: Path) -> Iterator[np.ndarray]:
     """Photographs of a folder, cropped and shrunk to the size of the views."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in ('.jpg', '.jpeg', '.png'):
-            yield to_uint8(load_photo(path, SIZE))
+            yield to_pixels(load_photo(path, SIZE))[0]
 
 
 def print_likeness(pictures: dict[str, list[np.ndarray]]) -> None:
@@ -178,40 +178,19 @@ def print_exactness(seeds: Iterable[int], device: str) -> None:
     print_table(['seed', 'coast', 'warped', 'static', 'ratio', 'disparity, median', '95 %'], rows)
 
 
-def print_table(head: list[str], rows: Iterable[list[str]]) -> None:
-    """Print a Markdown table."""
-    for cells in (head, ['---'] * len(head), *rows):
-        print('|', ' | '.join(cells), '|')
-
-
 def draw(views: dict[int, Frame], frames: int, folder: Path, device: str) -> None:
     """Write the contact sheets."""
-    write_sheet({seed: rgb(view) for seed, view in views.items()}, folder / 'coast_places.jpg', 4)
-    write_sheet({seed: np.concatenate([rgb(view), colourise(view.disparity[0, 0].cpu().numpy())])
-                 for seed, view in islice(views.items(), 12)}, folder / 'coast_disparity.jpg', 4)
+    write_sheet({seed: to_pixels(view.image)[0] for seed, view in views.items()},
+                folder / 'coast_places.jpg')
+    write_sheet({seed: rgbd(view) for seed, view in islice(views.items(), 12)},
+                folder / 'coast_disparity.jpg')
     shown, columns = {}, 4
     for seed in tqdm(range(1, 7), disable=None):
         flight = fly(CoastWorld(seed, device), *SIZE, speed=0.2, seed=seed)
         step = (frames - 1) // (columns - 1)
-        shown |= {100 * seed + number: rgb(frame)
+        shown |= {100 * seed + number: to_pixels(frame.image)[0]
                   for number, frame in enumerate(islice(flight, frames)) if number % step == 0}
     write_sheet(shown, folder / 'coast_flights.jpg', columns)
-
-
-def write_sheet(pictures: dict[int, np.ndarray], path: Path, columns: int) -> None:
-    """Write a contact sheet small enough for a repository."""
-    sheet = cv2.cvtColor(contact_sheet(pictures, columns), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-
-
-def rgb(frame: Frame) -> np.ndarray:
-    """uint8 ``[H, W, 3]`` picture of a frame."""
-    return to_uint8(frame.image)
-
-
-def to_uint8(image: torch.Tensor) -> np.ndarray:
-    """uint8 ``[H, W, 3]`` of ``[1, 3, H, W]`` in [0, 1]."""
-    return (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 if __name__ == '__main__':

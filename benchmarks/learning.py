@@ -8,22 +8,20 @@ the first frame at once) and for the weight-free refiner.
 from __future__ import annotations
 
 from pathlib import Path
-import tempfile
 from typing import Annotated
 
+from candidates import draw_rows, load_candidates
 from environment import describe
-import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 import tyro
 
 from infinite_nature_ros.recording import save_picture
-from infinite_nature_ros.refining import create_model, Refiner
 from infinite_nature_training.camera_speed import CameraSpeed
 from infinite_nature_training.datasets import SequenceDataset, to_float
 from infinite_nature_training.features import load_vgg16
 from infinite_nature_training.losses import PerceptualLoss
-from infinite_nature_training.runs import export, read_config
+from infinite_nature_training.runs import read_config
 from infinite_nature_training.validation import direct_errors, Errors, measure, roll_out
 
 _STEPS = 5
@@ -45,7 +43,8 @@ def compare(
         bags: held-out bags.
         checkpoint: best, newest, or the name of one.
         count: sequences, evenly spaced.
-        picture: file for some sequences: real, rendered, filled and refined frames of step 5.
+        picture: file for some sequences, a row each: the first frame, then of step 5 the real one,
+            rendered, filled and refined.
     """
     config = read_config(run)
     sequences = SequenceDataset(bags, steps=_STEPS, size=config.size, augmentation=None,
@@ -53,11 +52,7 @@ def compare(
     count = min(count, len(sequences))
     indices = [place * len(sequences) // count for place in range(count)]
     batches = [to_float(batch) for batch in DataLoader(sequences, 4, sampler=indices)]
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / 'run.safetensors'
-        name = export(run, weights, checkpoint).name
-        models = {'render, repeated': create_model('no-refine'), 'inpaint': create_model('inpaint'),
-                  f'{config.model}, {name}': create_model(weights)}
+    models = load_candidates(run, checkpoint, 'render, repeated')
     perceptual = PerceptualLoss(load_vgg16())
     errors = {'render of the first frame': direct_errors(batches, perceptual)}
     for title, model in tqdm(models.items(), 'models'):
@@ -66,7 +61,9 @@ def compare(
     print(f'{count} sequences of {_STEPS} steps, {config.size[0]} x {config.size[1]}')
     print(table(errors))
     if picture:
-        save_picture(picture, sheet(list(models.values()), batches))
+        save_picture(picture, draw_rows(batches, lambda batch: [
+            batch['image'][0, 0], batch['image'][0, -1],
+            *(roll_out(model, batch)[0][0, -1] for model in models.values())]))
 
 
 def table(errors: dict[str, Errors]) -> str:
@@ -76,19 +73,6 @@ def table(errors: dict[str, Errors]) -> str:
         rows.append(f'| {title} | {found.l1[0]:.4f} | {found.l1[-1]:.4f} '
                     f'| {found.perceptual[0]:.1f} | {found.perceptual[-1]:.1f} |')
     return '\n'.join(rows)
-
-
-def sheet(models: list[Refiner], batches: list[dict[str, torch.Tensor]], rows: int = 6):
-    """Picture uint8: a row a sequence; first frame, real frame of step 5, then each model's."""
-    lines = []
-    for batch in batches[::max(1, len(batches) // rows)][:rows]:
-        first = {name: value[:1] for name, value in batch.items()
-                 if isinstance(value, torch.Tensor)}
-        shown = [first['image'][0, 0], first['image'][0, -1],
-                 *(roll_out(model, first)[0][0, -1] for model in models)]
-        lines.append(torch.cat(shown, dim=2))
-    pixels = torch.cat(lines, dim=1).clamp(0, 1).permute(1, 2, 0)
-    return (pixels * 255).round().to(torch.uint8).numpy()
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ import tyro
 from infinite_nature_ros import Autopilot, Flight, Frame
 from infinite_nature_ros.drift import drift
 from infinite_nature_ros.photos import find_photo, sample_photos
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.recording import save_picture
 
 _SHOWN = (0, 10, 25, 50, 100)
@@ -50,8 +51,7 @@ def fly(
                   f'| {disparity:.2f} |')
             rows.append(torch.cat([frame.image[0] for frame in frames], dim=2))
     if picture:
-        sheet = torch.cat(rows, dim=1).permute(1, 2, 0)
-        save_picture(picture, (sheet * 255).round().to(torch.uint8).numpy())
+        save_picture(picture, to_pixels(torch.cat(rows, dim=1)))
 
 
 def _fly(photo: str, model: str, size: tuple[int, int]) -> list[Frame]:

@@ -18,17 +18,13 @@ from tqdm import tqdm
 import tyro
 
 from infinite_nature_ros.photos import crop_and_resize, load_photo
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.recording import save_picture
 from infinite_nature_ros.skyline import detect_sky
-from infinite_nature_training.sky_samples import (
-    read_faults,
-    read_names,
-    rows_of_sky_alone,
-    rows_with_sky,
-)
+from infinite_nature_training.sky_samples import read_faults, rows_of_sky_alone, rows_with_sky
+from infinite_nature_training.sources.photos import HELD_OUT_PHOTOS, read_names
 
 SIZES = ((96, 160), (160, 256), (288, 512))
-HELD_OUT = Path(__file__).resolve().parents[1] / 'training' / 'held_out.txt'
 
 # Pieces without land or without sky are cut out where they are at least this high, of the photo.
 _LEAST_PIECE = 0.25
@@ -39,7 +35,7 @@ _NOTHING = 0.01
 _DRAWN_AT = (160, 256)
 
 
-def measure(photos: Path, masks: Path, held_out: Path = HELD_OUT,
+def measure(photos: Path, masks: Path, held_out: Path = HELD_OUT_PHOTOS,
             picture: Path | None = None) -> None:
     """Print the tables, with machine, commit and versions; draw the picture if asked to.
 
@@ -132,7 +128,7 @@ def draw(found: Mapping[str, float], photos: Path, masks: Path, path: Path) -> N
 def _column(name: str, score: float, photos: Path, masks: Path) -> np.ndarray:
     """Photo, what was found and the truth side by side."""
     image = load_photo(photos / f'{name}.jpg', _DRAWN_AT)
-    pixels = (image[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    pixels = to_pixels(image)[0]
     found = detect_sky(image)[0, 0].numpy() > 0.5
     plain = pixels.copy()
     cv2.putText(plain, f'{name} {score:.3f}', (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42,

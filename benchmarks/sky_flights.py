@@ -22,6 +22,7 @@ from tqdm import tqdm
 import tyro
 
 from infinite_nature_ros import Autopilot, camera, Flight, Frame
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.recording import save_picture
 
 # Held out of all training, public domain or CC0, sky 17 to 50 %: one of each kind of place.
@@ -189,9 +190,8 @@ def _sheet(rows: list[list[Frame]]) -> np.ndarray:
     """Pictures of flights, a row each."""
     def shrink(image: Tensor) -> Tensor:
         return functional.interpolate(image, scale_factor=_SHEET_SCALE, mode='area')[0]
-    sheet = torch.cat([torch.cat([shrink(frame.image) for frame in row], dim=2) for row in rows],
-                      dim=1)
-    return (sheet.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    return to_pixels(torch.cat(
+        [torch.cat([shrink(frame.image) for frame in row], dim=2) for row in rows], dim=1))
 
 
 if __name__ == '__main__':

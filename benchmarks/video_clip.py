@@ -22,6 +22,7 @@ import tyro
 from infinite_nature_ros import camera
 from infinite_nature_ros.camera import MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.recording import colourise, contact_sheet, save_picture
 from infinite_nature_ros.skyline import detect_sky
 from infinite_nature_training.bags import ClipFrame, read_clip
@@ -95,9 +96,10 @@ def compare(frames: list[ClipFrame], gap: int) -> dict[str, list[float]]:
 
 def with_ramp(frame: ClipFrame) -> ClipFrame:
     """Replace a frame's disparity by the horizon's ground ramp, fitted to the frame's points."""
-    image = torch.from_numpy(frame.image()).permute(2, 0, 1)[None].float() / 255
-    ramp = estimate_disparity(image, 'horizon')[0, 0].numpy()
-    sky = detect_sky(image)[0, 0].numpy() > 0.5
+    image = from_pixels(frame.image())[None]
+    matte = detect_sky(image)
+    ramp = estimate_disparity(image, 'horizon', matte)[0, 0].numpy()
+    sky = matte[0, 0].numpy() > 0.5
     scale, shift = fit_disparity(ramp, frame.points.astype(np.float64),
                                  frame.intrinsics[0].numpy())
     fitted = np.where(sky, MIN_DISPARITY, scale * ramp + shift).clip(MIN_DISPARITY)

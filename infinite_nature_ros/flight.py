@@ -108,7 +108,7 @@ class Flight:
         if pose is None:
             pose = level_with_skyline(image, intrinsics, matte)
         if not isinstance(disparity, Tensor):
-            disparity = estimate_disparity(image, disparity)
+            disparity = estimate_disparity(image, disparity, matte)
         return cls(image, disparity, intrinsics, model=model, sky=matte if sky else False,
                    pose=pose, device=device, seed=seed, **options)
 
@@ -210,12 +210,8 @@ class Flight:
         return self._stepper.advance(self._frame, pose, self._state, carried)
 
     def _make_stepper(self) -> Stepper:
-        start = self._start
-        dome = None
-        if start.sky is not None:
-            dome = SkyDome.from_photo(start.image, start.sky, start.pose, start.intrinsics)
-        return Stepper(self._refiner, dome, grounding=self._grounding, backend=self._backend,
-                       timed=self._timed)
+        return Stepper(self._refiner, SkyDome.of(self._start), grounding=self._grounding,
+                       backend=self._backend, timed=self._timed)
 
     def _count_sub_steps(self, target: Tensor) -> int:
         """Sub-steps that keep every world within ``max_step``."""

@@ -81,11 +81,11 @@ def _prepare(frames: Frame) -> _Pair:
     first, second = frames.known.chunk(2)
     # The first frame shows all of itself; the second holds what it kept of that.
     shown = torch.cat([torch.ones_like(first), second])
-    if frames.sky is None:
+    dome = skies.SkyDome.of(frames)
+    if dome is None:
         return _Pair(frames, torch.cat([frames.image, shown], dim=1), frames.disparity, None)
-    dome = skies.SkyDome.from_photo(frames.image, frames.sky, frames.pose, frames.intrinsics)
     ground = skies.ground_layer(frames.image, frames.sky,
-                                dome.view(frames.pose, frames.intrinsics))
+                                dome.view(frames.pose, frames.intrinsics).image)
     return _Pair(frames, torch.cat([ground, shown, frames.sky], dim=1),
                  skies.ground_disparity(frames.disparity, frames.sky), dome)
 
@@ -103,8 +103,8 @@ def _between(pair: _Pair, fraction: float, backend: str) -> Frame:
     if pair.dome is None:
         image, disparity = _blend(view, fraction)
     else:
-        rendered_sky, dome = rendered.image[:, 4:], pair.dome.view(*targets)
-        mattes = skies.warped_matte(rendered_sky, view, *targets, pair.dome)
+        rendered_sky, (dome, expected) = rendered.image[:, 4:], pair.dome.view(*targets)
+        mattes = skies.warped_matte(rendered_sky, view, *targets, expected)
         view = skies.insert_sky(view, rendered_sky, mattes, dome)
         known = torch.where(mattes > 0.5, view.known, known)
         matte = torch.lerp(*mattes.chunk(2), fraction)

@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 import torch
 from torch import Tensor
 
+from infinite_nature_ros.pixels import from_pixels
+
 MIN_SIDE = 64
 """Shorter sides than this, in pixels, are refused."""
 
@@ -48,8 +50,7 @@ def load_photo(source: Any, size: tuple[int, int] = (160, 256)) -> Tensor:
     """
     height, width = check_size(size)
     small = crop_and_resize(read_photo(source), height, width)
-    pixels = np.asarray(small, dtype=np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    return from_pixels(np.array(small))[None].contiguous()
 
 
 def read_photo(source: Any) -> Image.Image:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from infinite_nature_ros import camera
 from infinite_nature_ros.filling import LEAST_WEIGHT, push_pull
+from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.rendering import Rendered
 
 # The matte is resampled in every step; this much contrast keeps its edge a pixel or two wide.
@@ -42,6 +44,18 @@ has shown. The far stays far instead, as it does for those who fly over land.
 """
 
 
+class SkyView(NamedTuple):
+    """The sky as a camera sees it.
+
+    Attributes:
+        image: ``[B, 3, H, W]`` the sky all over the view, of the photo's size.
+        matte: ``[B, 1, H, W]`` in [0, 1], where the view would show sky if all were as far.
+    """
+
+    image: Tensor
+    matte: Tensor
+
+
 @dataclass(frozen=True)
 class SkyDome:
     """What the sky looks like in every direction, told by one photo.
@@ -49,35 +63,30 @@ class SkyDome:
     Beside the photo the sky goes on mirrored, so that it has no seam.
 
     Attributes:
-        image: ``[B, 3, H, W]`` the photo with its ground filled in by sky.
-        matte: ``[B, 1, H, W]`` in [0, 1], where the photo shows sky.
+        layers: ``[B, 4, H, W]`` the photo with its ground filled in by sky, and its matte in
+            [0, 1], where it shows sky.
         pose: ``[B, 3, 4]`` of the camera that took it; only its rotation matters.
         intrinsics: ``[B, 4]`` of that camera.
     """
 
-    image: Tensor
-    matte: Tensor
+    layers: Tensor
     pose: Tensor
     intrinsics: Tensor
 
     @classmethod
-    def from_photo(cls, image: Tensor, sky: Tensor, pose: Tensor, intrinsics: Tensor) -> SkyDome:
-        """Build the dome from a photo and its sky matte ``[B, 1, H, W]``."""
+    def of(cls, photo: Frame) -> SkyDome | None:
+        """Build the dome from a photo; ``None`` where that keeps no sky."""
+        sky = photo.sky
+        if sky is None:
+            return None
         # Pixels at the matte's edge hold some ground; they don't count.
         certain = (functional.avg_pool2d(sky, 5, stride=1, padding=2) > 0.99).to(sky.dtype)
-        return cls(push_pull(image, certain + LEAST_WEIGHT, certain), sky, pose, intrinsics)
+        filled = push_pull(photo.image, certain + LEAST_WEIGHT, certain)
+        return cls(torch.cat([filled, sky], dim=1), photo.pose, photo.intrinsics)
 
-    def view(self, pose: Tensor, intrinsics: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` the sky all over the view of a camera, of the photo's size."""
-        return self._turn(self.image, pose, intrinsics)
-
-    def expected_matte(self, pose: Tensor, intrinsics: Tensor) -> Tensor:
-        """``[B, 1, H, W]`` where a view would show sky if all were as far as the sky."""
-        return self._turn(self.matte, pose, intrinsics)
-
-    def _turn(self, picture: Tensor, pose: Tensor, intrinsics: Tensor) -> Tensor:
-        """Warp a picture of the photo's camera to another one by their rotations alone."""
-        height, width = picture.shape[-2:]
+    def view(self, pose: Tensor, intrinsics: Tensor) -> SkyView:
+        """Look from another camera: the photo is warped by the rotation between them alone."""
+        height, width = self.layers.shape[-2:]
         x, y, z = _world_rays(pose, intrinsics, height, width).unbind(1)
         # Fold the azimuth into the photo's field of view, mirrored at its borders.
         half = torch.atan(0.5 / self.intrinsics[:, 0])[:, None, None]
@@ -86,12 +95,13 @@ class SkyDome:
         azimuth = -azimuth
         rise = (y / torch.hypot(x, z).clamp(min=1e-6)).clamp(-_HIGHEST, _HIGHEST)
         direction = torch.stack([azimuth.sin(), rise, azimuth.cos()], dim=1).flatten(2)
-        seen = (self.pose[..., :3] @ direction).unflatten(2, (height, width))
-        xy = seen[:, :2] / seen[:, 2:].clamp(min=1e-3)
+        point = (self.pose[..., :3] @ direction).unflatten(2, (height, width))
+        xy = point[:, :2] / point[:, 2:].clamp(min=1e-3)
         fx_fy, cx_cy = self.intrinsics[:, :2, None, None], self.intrinsics[:, 2:, None, None]
         grid = (2 * (xy * fx_fy + cx_cy) - 1).permute(0, 2, 3, 1)
-        return functional.grid_sample(picture, grid, padding_mode='reflection',
+        seen = functional.grid_sample(self.layers, grid, padding_mode='reflection',
                                       align_corners=False)
+        return SkyView(*seen.split((3, 1), dim=1))
 
 
 def _world_rays(pose: Tensor, intrinsics: Tensor, height: int, width: int) -> Tensor:
@@ -135,7 +145,7 @@ def far_matte(sky: Tensor, disparity: Tensor, pose: Tensor, intrinsics: Tensor) 
 
 
 def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrinsics: Tensor,
-                 dome: SkyDome) -> Tensor:
+                 expected: Tensor) -> Tensor:
     """Matte of a new view, from the warped one.
 
     What comes into view above all that was seen can't be told by what lies below it, least of all
@@ -146,7 +156,7 @@ def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrins
         rendered: the view it belongs to.
         pose: ``[B, 3, 4]`` of the view.
         intrinsics: ``[B, 4]`` of the view.
-        dome: the sky of the flight.
+        expected: ``[B, 1, H, W]`` the matte of the dome's view.
 
     Returns:
         ``[B, 1, H, W]`` in [0, 1], sharp at its edge; nothing below the horizon.
@@ -156,7 +166,6 @@ def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrins
     is_known = (rendered.known > 0.1).to(mask.dtype)
     matte = push_pull(matte, rendered.known + LEAST_WEIGHT, is_known)
     is_above = is_known.amax(-1, keepdim=True).cummax(-2).values == 0
-    expected = dome.expected_matte(pose, intrinsics)
     matte = torch.where(is_above, torch.maximum(matte, expected), matte)
     matte = ((matte - 0.5) * _MATTE_CONTRAST + 0.5).clamp(0, 1)
     height, width = matte.shape[-2:]

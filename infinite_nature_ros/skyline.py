@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from infinite_nature_ros.camera import level_pose, pitch_of_skyline
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.sky_network import find_sky, load_sky_network
 
 # Edges of the mask are softened over about a pixel, as the lens did it.
@@ -116,8 +117,7 @@ def _to_arrays(image: Tensor) -> np.ndarray:
     if not isinstance(image, Tensor) or image.dim() != 4 or image.shape[1] != 3:
         given = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f'image is {given}; give RGB in [0, 1] as a tensor [B, 3, H, W]')
-    pixels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)
-    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+    return to_pixels(image)
 
 
 def _soften(mask: np.ndarray) -> np.ndarray:

@@ -56,7 +56,6 @@ class Stepper:
         self._grounding = grounding
         self._backend = backend
         self._timed = timed
-        self._sky_seen: tuple[Tensor, Tensor] | None = None
 
     def advance(self, frame: Frame, pose: Tensor, state: Any, carried: Tensor) -> Frame:
         """Render from a pose, refine, ground, and keep the sky.
@@ -96,17 +95,11 @@ class Stepper:
         rendered = self._render(torch.cat([frame.image, carried, frame.sky], dim=1),
                                 skies.ground_disparity(frame.disparity, frame.sky), frame, pose)
         view, (share, rendered_sky) = _split(rendered)
-        matte = skies.warped_matte(rendered_sky, view, pose, frame.intrinsics, self._dome)
-        dome = self._sky_at(pose, frame)
+        dome, expected = self._dome.view(pose, frame.intrinsics)
+        matte = skies.warped_matte(rendered_sky, view, pose, frame.intrinsics, expected)
         view = skies.insert_sky(view, matte, dome)
         known = torch.minimum(share, view.known)
         return Warped(view, torch.where(matte > 0.5, view.known, known), matte, dome)
-
-    def _sky_at(self, pose: Tensor, frame: Frame) -> Tensor:
-        """Sky all over a view; kept, for where one step ends the next one starts."""
-        if self._sky_seen is None or self._sky_seen[0] is not pose:
-            self._sky_seen = pose, self._dome.view(pose, frame.intrinsics)
-        return self._sky_seen[1]
 
     def _render(self, layers: Tensor, disparity: Tensor, frame: Frame, pose: Tensor) -> Rendered:
         return render(layers, disparity, frame.pose, pose, frame.intrinsics, frame.intrinsics,

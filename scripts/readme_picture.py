@@ -9,6 +9,7 @@ import numpy as np
 
 from infinite_nature_ros import Autopilot, Flight, Frame
 from infinite_nature_ros.photos import default_photo
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.recording import colourise, contact_sheet, save_picture
 
 STEPS, EVERY = 105, 15
@@ -17,8 +18,7 @@ TARGET = Path(__file__).parent.parent / 'docs' / 'images' / 'flight.jpg'
 
 def picture_of(frame: Frame) -> np.ndarray:
     """RGB above disparity, uint8 ``[2 H, W, 3]``."""
-    image = (frame.image[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    return np.vstack([image, colourise(frame.disparity[0, 0].numpy())])
+    return np.vstack([to_pixels(frame.image)[0], colourise(frame.disparity[0, 0].numpy())])
 
 
 def main() -> None:

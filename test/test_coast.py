@@ -12,6 +12,7 @@ from spectra import spectral_slope
 import torch
 
 from infinite_nature_ros import camera, Frame
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.rendering import render
 from infinite_nature_training.sources.coast import CoastWorld, fly
 from infinite_nature_training.sources.coast.clips import CoastOptions, make_clip
@@ -95,7 +96,7 @@ def test_views_show_sky_land_and_sea() -> None:
 
 def test_a_picture_is_no_test_card(flight: list[Frame]) -> None:
     for frame in flight[::20]:
-        picture = (frame.image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        picture = to_pixels(frame.image)[0]
         colours = len(np.unique(picture.reshape(-1, 3), axis=0))
         assert colours > 0.2 * HEIGHT * WIDTH
         # Of the power spectra of 110 landscape photographs at this size, 80 % fall with an

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from infinite_nature_training.sources.photos import HELD_OUT_PHOTOS, read_credits
+from infinite_nature_training.sources.photos import HELD_OUT_PHOTOS, read_credits, read_names
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = './usr/share/games/plugins/endless-sky-high-dpi/images/land'
@@ -204,6 +204,4 @@ def test_the_list_has_the_held_out_photos_and_a_licence_of_each() -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == len({row['file'] for row in rows}) == 261
     assert all(row['licence'] and row['author'] and len(row['sha256']) == 64 for row in rows)
-    held_out = {line for line in HELD_OUT_PHOTOS.read_text().splitlines()
-                if line and not line.startswith('#')}
-    assert held_out <= {Path(row['file']).stem for row in rows}
+    assert read_names(HELD_OUT_PHOTOS) <= {Path(row['file']).stem for row in rows}

@@ -1,6 +1,7 @@
 """The loop: render, refine, ground, repeat, on synthetic scenes and on the bundled photos."""
 
 import math
+from unittest.mock import Mock
 
 import numpy as np
 from PIL import Image
@@ -9,7 +10,7 @@ from scenes import sea
 import torch
 from transforms3d.euler import euler2mat
 
-from infinite_nature_ros import camera, Flight
+from infinite_nature_ros import camera, Flight, skyline
 from infinite_nature_ros.photos import sample_photos
 
 SIZE = (64, 96)
@@ -239,6 +240,15 @@ def test_a_list_of_photos_makes_a_batch():
     fly = Flight.from_photo(photos, size=(64, 96))
     assert fly.frame.image.shape == (2, 3, 64, 96)
     check_contract(fly.step(fly.frame.pose))
+
+
+def test_the_sky_of_a_photo_is_looked_for_once(monkeypatch):
+    find_sky = Mock(wraps=skyline.find_sky)
+    monkeypatch.setattr(skyline, 'find_sky', find_sky)
+    fly = Flight.from_photo(sample_photos()['lake'], size=SIZE, disparity='horizon')
+    assert find_sky.call_count == 1
+    far = fly.frame.disparity == camera.MIN_DISPARITY
+    assert far[fly.frame.sky > 0.5].all()
 
 
 def test_portrait_photos_and_other_fields_of_view():

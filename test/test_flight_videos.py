@@ -21,6 +21,7 @@ from infinite_nature_ros.nodes.flight_videos import (
     frame_from_messages,
     SmoothFlightVideo,
 )
+from infinite_nature_ros.pixels import to_pixels
 
 FLIGHT = [plane(pose_at(0.1 * number, 0.02 * number)) for number in range(4)]
 
@@ -32,7 +33,7 @@ def published(frame: Frame) -> dict[str, Any]:
     known = np.where(frame.known[0, 0].numpy() > 0.5, 255, 0)
     return {
         'camera/camera_info': info, 'pose': pose,
-        'camera/image_raw': ros.image_message(ros.rgb_bytes(frame.image), 'rgb8', header),
+        'camera/image_raw': ros.image_message(to_pixels(frame.image)[0], 'rgb8', header),
         'camera/known/image': ros.image_message(known, 'mono8', header),
         'camera/disparity/image': ros.image_message(
             frame.disparity[0, 0].numpy(), '32FC1', header),
@@ -46,7 +47,7 @@ def pictures(path: Path) -> list[np.ndarray]:
 
 def difference(picture: np.ndarray, frame: Frame) -> float:
     """Mean difference but for the colours, which H.264 keeps at half the resolution."""
-    return float(np.abs(picture.mean(2) - ros.rgb_bytes(frame.image).mean(2)).mean())
+    return float(np.abs(picture.mean(2) - to_pixels(frame.image)[0].mean(2)).mean())
 
 
 def test_messages_make_the_frame_that_was_published() -> None:

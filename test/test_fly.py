@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+import time
 
 import numpy as np
 import PIL.Image
@@ -25,13 +26,17 @@ FRAMES = 8
 
 
 def run_fly(photo: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
-    environment['PYTHONPATH'] = os.pathsep.join(
-        filter(None, [environment.get('PYTHONPATH'), str(ROOT)]))
     return subprocess.run(
         [sys.executable, '-m', 'infinite_nature_ros.commands', 'fly', str(photo), '--out',
          str(out), '--height', '64', '--width', '96', '--seed', '5', *options],
-        env=environment, text=True, capture_output=True, timeout=120, check=False)
+        env=environment(), text=True, capture_output=True, timeout=120, check=False)
+
+
+def environment() -> dict[str, str]:
+    """Environment of a process that finds the package, on no domain in particular."""
+    kept = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
+    path = filter(None, [kept.get('PYTHONPATH'), str(ROOT)])
+    return kept | {'PYTHONPATH': os.pathsep.join(path)}
 
 
 def stills(out: Path) -> list[bytes]:
@@ -122,6 +127,22 @@ def test_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_recorder_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     with isolated_ros(), pytest.raises(ValueError, match='hologram; give some of video, poses'):
         RecorderNode(parameter_overrides=overrides(folder=str(tmp_path), record='bag,hologram'))
+
+
+@pytest.mark.parametrize(('record', 'code'), [('poses', 0), ('hologram', 1)])
+def test_recorder_ends_in_order(record: str, code: int, tmp_path: Path) -> None:
+    """When it's told to it hasn't failed, when it can't start it has and says why."""
+    folder = tmp_path / 'kept'
+    with subprocess.Popen(
+            [sys.executable, '-m', 'infinite_nature_ros.nodes.recorder_node', '--ros-args', '-p',
+             f'folder:={folder}', '-p', f'record:={record}'],
+            env=environment(), text=True, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not folder.exists():
+            time.sleep(0.1)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert ('error: record names hologram' in errors) == bool(code)
 
 
 def test_stills_of_an_earlier_flight_are_replaced(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from infinite_nature_ros.commands import main
 from infinite_nature_ros.depth_sources import is_ready
 from infinite_nature_ros.recording import VideoWriter
 from infinite_nature_training.bags import ClipError
+from infinite_nature_training.sources.video import frames
 from infinite_nature_training.sources.video.alignment import (
     find_sky_edge,
     fit_disparity,
@@ -212,6 +213,21 @@ def test_first_guess_of_a_source_is_brought_to_scale(maker: FrameMaker, tmp_path
     aligned = next(replace(maker, source=f'file:{tmp_path / "guess.npy"}').frames(12))
     assert aligned.flaw == ''
     assert np.median(np.abs(aligned.disparity / dense - 1)) < 0.03
+
+
+def test_a_source_takes_the_sky_that_was_found_already(
+        maker: FrameMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimate(image: torch.Tensor, source: str, sky: torch.Tensor) -> torch.Tensor:
+        assert source == 'horizon'
+        taken.append(sky)
+        return torch.rand(1, 1, *image.shape[2:])
+
+    taken: list[torch.Tensor] = []
+    monkeypatch.setattr(frames, 'estimate_disparity', estimate)
+    next(replace(maker, source='horizon').frames(12))
+    sky = cv2.resize(maker.skies[maker.structure.first].astype(np.float32),
+                     taken[0].shape[:1:-1]) > 0.5
+    assert (taken[0][0, 0].numpy() == sky).all()
 
 
 def test_frames_are_dropped_where_poses_do_not_fit(maker: FrameMaker) -> None:

@@ -123,11 +123,6 @@ def test_disparity_is_brought_to_size_and_scene_units() -> None:
                 messages.image_message(pixels, encoding, _HEADER), 64, 96, 1.0)
 
 
-def test_rgb_bytes_round() -> None:
-    image = torch.tensor([0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.2]).expand(1, 3, 1, 5)
-    assert messages.rgb_bytes(image)[0, :, 1].tolist() == [0, 0, 1, 255, 255]
-
-
 def test_camera_info() -> None:
     intrinsics = camera.default_intrinsics(160, 256)
     info = messages.camera_info_message(intrinsics, 160, 256, _HEADER)

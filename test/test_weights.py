@@ -129,9 +129,9 @@ def test_tensors_that_do_not_fit_are_named(path):
     rewrite(path, tensors)
     with pytest.raises(ValueError, match='does not fit its network') as error:
         load_weights(path)
-    for problem in ('lacks encoder.linear_mu.bias', 'has the unknown surplus',
-                    'has generator.conv.weight as [4, 5, 3, 3] instead of [4, 8, 3, 3]',
-                    'has NaN or infinity in generator.conv.bias', '4 in all'):
+    for problem in ('encoder.linear_mu.bias is missing', 'surplus is unknown',
+                    'generator.conv.weight is [4, 5, 3, 3] instead of [4, 8, 3, 3]',
+                    'generator.conv.bias has NaN or infinity', '4 problems in all'):
         assert problem in str(error.value)
 
 

@@ -324,7 +324,7 @@ def test_cycles_of_a_perfect_refiner_have_no_error(photos: Path) -> None:
 
 
 def test_the_sky_of_a_cycle_is_the_photos(photo: Frame) -> None:
-    dome = SkyDome.from_photo(photo.image, photo.sky, photo.pose, photo.intrinsics)
+    dome = SkyDome.of(photo)
     away = camera.compose(camera.pose_at(torch.tensor([[0.0, 0.0, -0.3]] * 2),
                                          torch.eye(3).expand(2, 3, 3)), photo.pose.float())
     view = there_and_back(Stepper(create_model('no-refine'), dome), photo, away)

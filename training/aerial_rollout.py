@@ -117,11 +117,8 @@ class AerialUnroller(nn.Module):
         return torch.cat(frames), torch.cat(known)
 
     def _stepper(self, frame: Frame) -> Stepper:
-        if frame.sky is None:
-            return self._make_stepper(None)
         with torch.no_grad():
-            return self._make_stepper(SkyDome.from_photo(frame.image, frame.sky, frame.pose,
-                                                         frame.intrinsics))
+            return self._make_stepper(SkyDome.of(frame))
 
 
 def enlarge(photo: Frame, fine: Tensor) -> Frame:

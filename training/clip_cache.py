@@ -21,6 +21,7 @@ from torch import Tensor
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.photos import crop_and_resize, crop_intrinsics
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_training.bags.clip import ClipError, ClipFrame, ClipInfo
 from infinite_nature_training.bags.reader import Clip
 
@@ -161,12 +162,12 @@ class ClipCache:
     def _convert(self, frame: ClipFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """uint8 ``[H, W, 3]``, float16 ``[1, H, W]``, and float64 ``[16]`` of the cameras."""
         picture = frame.check().image()
-        image = np.asarray(crop_and_resize(Image.fromarray(picture), *self._size))
+        image = np.array(crop_and_resize(Image.fromarray(picture), *self._size))
         if frame.disparity is not None:
             disparity = np.asarray(crop_and_resize(Image.fromarray(frame.disparity), *self._size))
         elif self._disparity is not None:
-            photo = torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)
-            disparity = estimate_disparity(photo[None], self._disparity)[0, 0].numpy()
+            photo = from_pixels(image)[None]
+            disparity = estimate_disparity(photo, self._disparity)[0, 0].numpy()
         else:
             raise ClipError(f"the frame at {frame.stamp} ns has no disparity; give a source "
                             "of it, as disparity='horizon'")

@@ -32,7 +32,7 @@ def describe_run(clips: Mapping[str, ClipInfo], seed: int) -> dict[str, Any]:
             'licences': sorted({info.licence or 'unknown' for info in clips.values()}),
             'sources': sorted({info.source for info in clips.values()})[:_MOST_SOURCES],
             'credits': _credits(clips.values()),
-            'seed': seed, 'version': metadata.version(_PACKAGE), 'commit': commit_of_source(),
+            'seed': seed, 'version': metadata.version(_PACKAGE), 'commit': source_commit(),
             'torch': torch.__version__}
 
 
@@ -47,13 +47,14 @@ def _credits(clips: Iterable[ClipInfo]) -> list[dict[str, Any]]:
             for (licence, author, comment), names in sorted(sources.items())]
 
 
-def commit_of_source() -> str:
+def source_commit() -> str:
     """Commit of the source tree that runs here, '' where it is installed."""
     root = Path(__file__).resolve().parents[1]
     if not (root / '.git').exists():
         return ''
     try:
-        done = subprocess.run(['git', '-C', root, 'describe', '--always', '--dirty'],
+        # Never a tag's name alone, which could be moved.
+        done = subprocess.run(['git', '-C', root, 'describe', '--always', '--dirty', '--exclude=*'],
                               capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ''

@@ -12,6 +12,7 @@ import numpy as np
 
 from infinite_nature_ros.sky_network import tidy
 from infinite_nature_training.augmentation import colour_matrix
+from infinite_nature_training.sources.photos import bare_name, read_credits, read_names
 
 # Photos are kept at this size, height and width.
 _KEPT = (360, 720)
@@ -42,12 +43,6 @@ class SkyPhoto:
     sky: np.ndarray
 
 
-def read_names(path: Path) -> set[str]:
-    """Names of a list such as ``held_out.txt``: a line each, # starts a comment."""
-    lines = path.read_text(encoding='utf-8').splitlines()
-    return {line for line in lines if line and not line.startswith('#')}
-
-
 def read_faults(masks: Path) -> dict[str, str]:
     """Read what is wrong with each photo's mask, '' where nothing is, by the photo's name.
 
@@ -70,14 +65,13 @@ def read_photos(photos: Path, masks: Path, credits: Path, held_out: Path,
         licences: those that will do.
 
     Raises:
-        ValueError: if none is left, or a file can't be read.
+        ValueError: if none is left, or a photo or mask can't be read.
+        OSError: if a list can't be read.
     """
     left_out, faults = read_names(held_out), read_faults(masks)
-    with credits.open(newline='', encoding='utf-8') as file:
-        licence_of = {row['file']: row['licence'] for row in csv.DictReader(file)}
-    found = [_read_photo(photos / name, masks, licence)
-             for name, licence in sorted(licence_of.items())
-             if licence in licences and Path(name).stem not in left_out
+    found = [_read_photo(photos / name, masks, credit.licence)
+             for name, credit in sorted(read_credits(credits).items())
+             if credit.licence in licences and bare_name(name) not in left_out
              and faults.get(Path(name).stem) == '']
     if not found:
         raise ValueError(f'{credits} lists no photo with a mask in {masks} that is under '

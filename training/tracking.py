@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.recording import colourise
 from infinite_nature_training.rollout import Unrolled
 from infinite_nature_training.validation import Errors
@@ -65,5 +66,5 @@ def picture_of(batch: Mapping[str, Tensor], unrolled: Unrolled) -> Tensor:
 
 def disparity_colours(disparity: Tensor) -> Tensor:
     """``[3, H, W]`` picture of a disparity ``[H, W]``."""
-    colours = torch.from_numpy(colourise(disparity.detach().float().cpu().numpy()))
-    return (colours.permute(2, 0, 1).float() / 255).to(disparity.device)
+    colours = from_pixels(colourise(disparity.detach().float().cpu().numpy()))
+    return colours.to(disparity.device)

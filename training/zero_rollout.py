@@ -106,8 +106,7 @@ class ZeroUnroller(nn.Module):
 
     def _stepper(self, photo: Frame) -> Stepper:
         with torch.no_grad():
-            dome = SkyDome.from_photo(photo.image, photo.sky, photo.pose,
-                                      photo.intrinsics) if self._sky else None
+            dome = SkyDome.of(photo) if self._sky else None
         return self._make_stepper(dome)
 
     def _cycle(self, stepper: Stepper, frame: Frame, elsewhere: Tensor, state: Any) -> Cycle:

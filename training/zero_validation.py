@@ -35,8 +35,7 @@ def go_there_and_back(refiner: Refiner, batch: Mapping[str, Tensor],
         images ``[B, 3, H, W]`` before and after refining.
     """
     photo = first_frame(batch)
-    dome = SkyDome.from_photo(photo.image, photo.sky, photo.pose,
-                              photo.intrinsics) if sky else None
+    dome = SkyDome.of(photo) if sky else None
     state = refiner.begin(photo.image, photo.disparity, seed=0)
     view = there_and_back(Stepper(refiner, dome), photo if sky else photo.replace(sky=None),
                           sample_previous_poses(photo, batch['index'], seed=0))

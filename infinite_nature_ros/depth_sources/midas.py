@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.depth_sources.registry import register_source
+from infinite_nature_ros.pixels import to_pixels
 
 REPOSITORY_VARIABLE = 'INFINITE_NATURE_MIDAS'
 """Environment variable with another repository, ``owner/name:ref``, or a folder that holds one."""
@@ -87,11 +88,10 @@ def midas_disparity(image: Tensor, model: str = _DEFAULT_MODEL) -> Tensor:
     """
     network, transform = _load(model, _repository())
     network = network.to(image.device)
-    pictures = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)
     with torch.no_grad():
         # One by one: a world doesn't depend on its neighbours, not even in the last bit.
-        raw = torch.cat([network(transform(picture.permute(1, 2, 0).cpu().numpy())
-                                 .to(image.device)) for picture in pictures])
+        raw = torch.cat([network(transform(picture).to(image.device))
+                         for picture in to_pixels(image)])
     # Antialiased for the mean over what a pixel covers, bilinear for no overshoot at edges.
     raw = functional.interpolate(raw[:, None].float(), image.shape[2:], mode='bilinear',
                                  antialias=True)

@@ -19,8 +19,8 @@ from infinite_nature_ros.nodes.messages import (
     image_array,
     intrinsics_from_message,
     pose_from_message,
-    rgb_bytes,
 )
+from infinite_nature_ros.pixels import from_pixels, to_pixels
 from infinite_nature_ros.recording import colourise, VideoWriter
 
 
@@ -110,7 +110,7 @@ class SmoothFlightVideo(FlightVideo):
         before, self._last = self._last, frame_from_messages(messages)
         if before is not None:
             for frame in interpolate_frames(before, self._last, self._between):
-                self._write(rgb_bytes(frame.image), frame.disparity[0, 0].numpy())
+                self._write(to_pixels(frame.image)[0], frame.disparity[0, 0].numpy())
         super().add(messages)
 
 
@@ -120,12 +120,11 @@ def frame_from_messages(messages: Mapping[str, Any]) -> Frame:
     Args:
         messages: messages by topic, those of ``SmoothFlightVideo.topics``.
     """
-    picture = torch.from_numpy(image_array(messages['camera/image_raw']))
     disparity = _plane(image_array(messages['camera/disparity/image']))
     # REP 118: +Inf is beyond what can be measured, which here is the sky.
     sky = _plane(np.isinf(image_array(messages['camera/depth/image_rect'])))
     return Frame(
-        image=picture.permute(2, 0, 1)[None] / 255,
+        image=from_pixels(image_array(messages['camera/image_raw']))[None],
         disparity=disparity.clamp(MIN_DISPARITY, MAX_DISPARITY),
         known=_plane(image_array(messages['camera/known/image'])) / 255,
         pose=pose_from_message(messages['pose'].pose, scene_scale=1.0).float(),

@@ -35,7 +35,6 @@ from infinite_nature_ros.nodes.messages import (
     header_at,
     image_message,
     pose_message,
-    rgb_bytes,
 )
 from infinite_nature_ros.nodes.qos import FRAME_QOS, overridable
 from infinite_nature_ros.nodes.transforms import (
@@ -43,6 +42,7 @@ from infinite_nature_ros.nodes.transforms import (
     frame_ids,
     TransformBroadcaster,
 )
+from infinite_nature_ros.pixels import to_pixels
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _View:
     @cached_property
     def rgb(self) -> np.ndarray:
         """Picture, uint8 ``[H, W, 3]``."""
-        return rgb_bytes(self.frame.image)
+        return to_pixels(self.frame.image)[0]
 
     @cached_property
     def depth(self) -> np.ndarray:

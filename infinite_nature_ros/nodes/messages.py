@@ -149,12 +149,6 @@ def disparity_from_message(message: Image, height: int, width: int, scene_scale:
     return disparity.clamp(MIN_DISPARITY, MAX_DISPARITY).float()
 
 
-def rgb_bytes(image: Tensor) -> np.ndarray:
-    """uint8 ``[H, W, 3]`` of an image ``[1, 3, H, W]`` in [0, 1]."""
-    scaled = (image[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    return scaled.permute(1, 2, 0).contiguous().cpu().numpy()
-
-
 def camera_info_message(intrinsics: Tensor, height: int, width: int, header: Header) -> CameraInfo:
     """Message of intrinsics ``[1, 4]``: no distortion, pixel (0, 0) centred at (0, 0)."""
     fx, fy, cx, cy = camera_matrix(intrinsics, height, width)[0].tolist()

@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from infinite_nature_ros.nodes.frame_publisher import TOPICS
 from infinite_nature_ros.nodes.frame_sets import subscribe_frames
 from infinite_nature_ros.nodes.parameters import declare_parameters, Parameter
-from infinite_nature_ros.nodes.running import explain
+from infinite_nature_ros.nodes.running import run_with
 from infinite_nature_ros.nodes.sinks import (
     BagSink,
     OverviewSink,
@@ -145,31 +145,24 @@ class RecorderNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the recorder until it's interrupted; returns the exit code."""
-    if '--help' in (sys.argv if args is None else args):
-        explain(RecorderNode, RECORDER_PARAMETERS)
-        return 0
     interrupted = False
 
     def interrupt(*_: object) -> None:
         nonlocal interrupted
         interrupted = True
 
-    # A flag instead of an exception: no frame is left half written.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = RecorderNode()
+    def record(node: RecorderNode) -> bool:
         while not interrupted:
             rclpy.spin_once(node, timeout_sec=0.1)
         for path in node.finish():
             node.get_logger().info(str(path))
-        return 0
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
+        return True
+
+    # A flag instead of an exception: no frame is left half written.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    return run_with(record, RecorderNode, RECORDER_PARAMETERS, args,
+                    signal_handler_options=SignalHandlerOptions.NO)
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from torch import nn, Tensor
 
 from infinite_nature_ros.refining.registry import build_network
 from infinite_nature_ros.refining.spade import SpadeRefiner, spectral_convolutions
+from infinite_nature_ros.refining.tensor_check import check_tensors
 
 _SCOPES = {
     'encoder': 'generator/spade_encoder',
@@ -76,7 +77,7 @@ def _official_layers(network: SpadeRefiner) -> dict[str, tuple[str, dict[str, li
 
 def _pick_variables(variables: Mapping[str, np.ndarray],
                     layers: Mapping[str, tuple[str, dict[str, list[int]]]],
-                    ) -> dict[str, np.ndarray]:
+                    ) -> dict[str, Tensor]:
     """Take the variables of the given layers, each once: they may be read from a file.
 
     Raises:
@@ -84,24 +85,15 @@ def _pick_variables(variables: Mapping[str, np.ndarray],
     """
     expected = {f'{scope}/{leaf}': shape
                 for scope, shapes in layers.values() for leaf, shape in shapes.items()}
-    picked = {name: np.asarray(variables[name]) for name in expected if name in variables}
-    problems = [f'{name} is missing' for name in expected if name not in picked]
-    for name, array in picked.items():
-        if list(array.shape) != expected[name]:
-            problems.append(f'{name} is {list(array.shape)} instead of {expected[name]}')
-        elif not np.isfinite(array).all():
-            problems.append(f'{name} has NaN or infinity')
-    if problems:
-        raise ValueError('these are not the variables of an Infinite Nature checkpoint: '
-                         f'{"; ".join(problems[:5])} ({len(problems)} problems in all)')
+    picked = {name: torch.tensor(variables[name]) for name in expected if name in variables}
+    check_tensors(picked, expected, 'these are not the variables of an Infinite Nature checkpoint')
     return picked
 
 
 def _layer_state(scope: str, shapes: Mapping[str, list[int]],
-                 variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+                 variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weight and bias of one layer in PyTorch's layout, float64, spectral norm folded."""
-    values = {leaf: torch.from_numpy(np.asarray(variables[f'{scope}/{leaf}'], np.float64))
-              for leaf in shapes}
+    values = {leaf: variables[f'{scope}/{leaf}'].double() for leaf in shapes}
     kernel = values['kernel']
     if 'u' in values:
         kernel = kernel / _spectral_norm(kernel.flatten(0, -2), values['u'])

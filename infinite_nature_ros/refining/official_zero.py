@@ -22,6 +22,7 @@ from infinite_nature_ros.refining.stylegan2 import (
     StyledConv,
     ToPicture,
 )
+from infinite_nature_ros.refining.tensor_check import check_tensors
 
 _GENERATOR = 'netG_ema'
 
@@ -107,7 +108,8 @@ def import_official_zero(variables: Mapping[str, Any], model: str = 'comodgan') 
     own = network.state_dict()
     shapes = {theirs: _official_shape(theirs, list(own[name].shape))
               for name, theirs in names.items()}
-    _check_variables(variables, shapes | dict.fromkeys(kernels, [4, 4]))
+    check_tensors(variables, shapes | dict.fromkeys(kernels, [4, 4]),
+                  'these are not the variables of an InfiniteNature-Zero generator')
     for name, gain in kernels.items():
         if not torch.allclose(variables[name].float(), blur_kernel(gain), atol=1e-5):
             raise ValueError(f'{name} is another filter than that of the release')
@@ -210,20 +212,3 @@ def _official_shape(name: str, shape: list[int]) -> list[int]:
     if name.endswith('.conv.weight'):
         return [1, *shape]
     return [1, *shape, 1, 1] if name.endswith('ToRGB.bias') else shape
-
-
-def _check_variables(variables: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> None:
-    """Raise a ValueError unless these are the variables, each of its shape and finite."""
-    problems = [f'{name} is missing' for name in shapes if name not in variables]
-    problems += [f'{name} is unknown' for name in variables if name not in shapes]
-    for name in shapes.keys() & variables.keys():
-        value = variables[name]
-        if not isinstance(value, Tensor):
-            problems.append(f'{name} is no tensor')
-        elif list(value.shape) != shapes[name]:
-            problems.append(f'{name} is {list(value.shape)} instead of {shapes[name]}')
-        elif not torch.isfinite(value).all():
-            problems.append(f'{name} has NaN or infinity')
-    if problems:
-        raise ValueError('these are not the variables of an InfiniteNature-Zero generator: '
-                         f'{"; ".join(sorted(problems)[:5])} ({len(problems)} problems in all)')

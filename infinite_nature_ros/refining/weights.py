@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import copy
 from dataclasses import asdict, dataclass
 import json
@@ -17,6 +16,7 @@ from torch import nn, Tensor
 from torch.nn.utils import parametrize
 
 from infinite_nature_ros.refining.registry import build_network
+from infinite_nature_ros.refining.tensor_check import check_tensors
 
 # Everything sits under one key: safetensors writes several in an order that varies by run.
 _METADATA_KEY = 'infinite_nature_ros'
@@ -81,7 +81,8 @@ def load_weights(path: str | Path) -> nn.Module:
         raise ValueError(f'{path} is for a network that cannot be built here: {error}') from error
     with _open(path) as file:
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    _check_tensors(tensors, network.state_dict(), path)
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    check_tensors(tensors, shapes, f'{path} does not fit its network')
     network.load_state_dict(tensors, assign=True)
     return network.eval()
 
@@ -119,22 +120,6 @@ def _open(path: str | Path) -> safe_open:
     except SafetensorError as error:
         raise ValueError(f'{path} is damaged or no safetensors file ({error}); '
                          'fetch or write it again') from error
-
-
-def _check_tensors(given: Mapping[str, Tensor], expected: Mapping[str, Tensor],
-                   path: str | Path) -> None:
-    """Raise a ValueError unless the given tensors are finite and exactly the expected ones."""
-    problems = [f'lacks {name}' for name in expected if name not in given]
-    problems += [f'has the unknown {name}' for name in given if name not in expected]
-    for name in given.keys() & expected.keys():
-        if given[name].shape != expected[name].shape:
-            problems.append(f'has {name} as {list(given[name].shape)} '
-                            f'instead of {list(expected[name].shape)}')
-        elif not torch.isfinite(given[name]).all():
-            problems.append(f'has NaN or infinity in {name}')
-    if problems:
-        raise ValueError(f'{path} does not fit its network: it {"; ".join(sorted(problems)[:5])}'
-                         f' ({len(problems)} in all)')
 
 
 def _plain_state_dict(network: nn.Module) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from infinite_nature_ros.camera import identity_pose, MAX_DISPARITY, relative_pose
 from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.photos import crop_and_resize, crop_intrinsics
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.rendering import render
 from infinite_nature_ros.rendering.mesh import project_vertices
 from infinite_nature_training.bags.clip import ClipError, ClipFrame
@@ -67,11 +68,11 @@ def frame_of(frame: ClipFrame, size: tuple[int, int] = SIZE) -> Frame:
     """
     if frame.disparity is None:
         raise ClipError(f'frame at {frame.stamp} ns has no disparity')
-    rgb = np.array(crop_and_resize(Image.fromarray(frame.image()), *size), np.float32) / 255
+    rgb = np.array(crop_and_resize(Image.fromarray(frame.image()), *size))
     disparity = torch.from_numpy(np.array(crop_and_resize(Image.fromarray(frame.disparity),
                                                           *size)))[None, None]
     return Frame(
-        image=torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous(), disparity=disparity,
+        image=from_pixels(rgb)[None].contiguous(), disparity=disparity,
         known=torch.ones_like(disparity), pose=frame.pose,
         intrinsics=crop_intrinsics(frame.intrinsics, frame.size, size).float())
 

@@ -30,7 +30,7 @@ from infinite_nature_training.evaluation.measuring import (
 from infinite_nature_training.evaluation.results import FlightResult, Settings
 from infinite_nature_training.evaluation.starts import Route, Start
 from infinite_nature_training.evaluation.variants import digest_of, fly, Variant
-from infinite_nature_training.provenance import commit_of_source
+from infinite_nature_training.provenance import source_commit
 
 SETTINGS_FILE, REFERENCES_FILE, FAILURES_FILE = 'settings.json', 'references.npy', 'failed.txt'
 """Files in the folder of a run."""
@@ -87,7 +87,7 @@ def run(settings: Settings, variants: Mapping[str, Variant], starts: Sequence[St
     settings = _claim(folder, replace(
         settings, variants={name: variant.describe() for name, variant in variants.items()},
         starts=tuple(start.name for start in starts), networks=_names(loaded),
-        machine=describe_machine(), commit=commit_of_source(),
+        machine=describe_machine(), commit=source_commit(),
         versions={name: metadata.version(name) for name in _PACKAGES}))
     if photos is not None:
         settings = _keep_references(settings, folder, loaded.to(resolve_device(device)), photos,

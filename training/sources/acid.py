@@ -20,6 +20,7 @@ from torch import Tensor
 
 from infinite_nature_ros.camera import check_intrinsics, check_pose, position
 from infinite_nature_ros.depth_sources import estimate_disparity
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.pose_files import REALESTATE10K_COLUMNS, RealEstate10KLine
 from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, ClipWriter
 from infinite_nature_training.conversion import Job
@@ -384,5 +385,4 @@ def _frames(clip: AcidText, pictures: Iterator[tuple[int, Path | np.ndarray]],
 
 def _disparity(image: np.ndarray, source: str) -> np.ndarray:
     """float32 ``[H, W]`` of uint8 ``[H, W, 3]``."""
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
-    return estimate_disparity(tensor, source)[0, 0].numpy()
+    return estimate_disparity(from_pixels(image)[None], source)[0, 0].numpy()

@@ -9,13 +9,13 @@ from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from infinite_nature_ros.camera import default_intrinsics, MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.photos import load_photo
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_ros.skyline import detect_sky, level_with_skyline
 from infinite_nature_training.bags import ClipError, ClipFrame, ClipInfo, ClipWriter
 from infinite_nature_training.conversion import Job
@@ -77,8 +77,8 @@ def choose(names: Iterable[str], *, match: Iterable[str] = ('*',), only: Path | 
            leave_out: Sequence[Path] = ()) -> list[str]:
     """Choose among the names of photos.
 
-    A file of names has one a line; empty lines and those with # don't count. A name is a relative
-    path, or bare: 'beach3' stands for beach3.jpg and beach3@2x.jpg in any folder.
+    A name in a file of them (see ``read_names``) is a relative path, or bare: 'beach3' stands for
+    beach3.jpg and beach3@2x.jpg in any folder.
 
     Args:
         names: relative paths.
@@ -106,12 +106,21 @@ def _listed(file: Path, names: list[str]) -> set[str]:
     found: dict[str, set[str]] = {name: {name} for name in names}
     for name in names:
         found.setdefault(bare_name(name), set()).add(name)
-    lines = (line.strip() for line in file.read_text(encoding='utf-8').splitlines())
-    listed = {line for line in lines if line and not line.startswith('#')}
+    listed = read_names(file)
     for line in sorted(listed - found.keys()):
         if line != bare_name(line):
             raise ClipError(f'{file} lists {line!r}, which is not among the photos')
     return {name for line in listed & found.keys() for name in found[line]}
+
+
+def read_names(file: Path) -> set[str]:
+    """Read a file of names: one a line, empty lines and those with # don't count.
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    lines = (line.strip() for line in file.read_text(encoding='utf-8').splitlines())
+    return {line for line in lines if line and not line.startswith('#')}
 
 
 def bare_name(name: str) -> str:
@@ -208,9 +217,8 @@ def make_bag(folder: Path, name: str, path: str, source: str, credit: Credit,
     intrinsics = default_intrinsics(options.height, options.width, options.fov or None)
     sky = detect_sky(image)
     disparity = disparity_under(sky, image, options.disparity)
-    pixels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
     frame = ClipFrame(
-        _STAMP, np.ascontiguousarray(pixels.numpy()),
+        _STAMP, to_pixels(image)[0],
         level_with_skyline(image, intrinsics, sky).double(), intrinsics.double(),
         disparity[0, 0].numpy())
     info = credit.info(

@@ -88,7 +88,8 @@ def level_at(x: float, z: float, eye: wp.vec3):
 
 
 @wp.func
-def _bilinear(grid: wp.array3d(dtype=float), level: int, x: float, z: float):
+def _find_cell(level: int, x: float, z: float):
+    """Columns and rows of the cells around a place, and its shares of the way between them."""
     inverse = 1.0 / _cell_size(level)
     u = x * inverse
     v = z * inverse
@@ -100,6 +101,12 @@ def _bilinear(grid: wp.array3d(dtype=float), level: int, x: float, z: float):
     d = (c + 1) & (SIZE - 1)
     u -= cell_u
     v -= cell_v
+    return a, b, c, d, u, v
+
+
+@wp.func
+def _bilinear(grid: wp.array3d(dtype=float), level: int, x: float, z: float):
+    a, b, c, d, u, v = _find_cell(level, x, z)
     near = grid[level, c, a] + u * (grid[level, c, b] - grid[level, c, a])
     far = grid[level, d, a] + u * (grid[level, d, b] - grid[level, d, a])
     return near + v * (far - near)
@@ -121,17 +128,7 @@ def sample(grid: wp.array3d(dtype=float), x: float, z: float, eye: wp.vec3):
 def sample_cover(grid: wp.array3d(dtype=wp.vec3), x: float, z: float, eye: wp.vec3):
     """Cover at a place: crown height and gully value between the cells, the nearest's tree."""
     level = int(level_at(x, z, eye))
-    inverse = 1.0 / _cell_size(level)
-    u = x * inverse
-    v = z * inverse
-    cell_u = wp.floor(u)
-    cell_v = wp.floor(v)
-    a = int(cell_u) & (SIZE - 1)
-    c = int(cell_v) & (SIZE - 1)
-    b = (a + 1) & (SIZE - 1)
-    d = (c + 1) & (SIZE - 1)
-    u -= cell_u
-    v -= cell_v
+    a, b, c, d, u, v = _find_cell(level, x, z)
     mean = wp.lerp(wp.lerp(grid[level, c, a], grid[level, c, b], u),
                    wp.lerp(grid[level, d, a], grid[level, d, b], u), v)
     nearest = grid[level, wp.where(v > 0.5, d, c), wp.where(u > 0.5, b, a)]

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import torch
-
 from infinite_nature_ros.frame import Frame
+from infinite_nature_ros.pixels import to_pixels
 from infinite_nature_training.bags import ClipFrame, ClipInfo, ClipWriter
 from infinite_nature_training.sources.coast.flight import fly
 from infinite_nature_training.sources.coast.world import CoastWorld
@@ -80,6 +79,5 @@ def make_clip(out: Path, name: str, seed: int, options: CoastOptions) -> list[st
 
 def _clip_frame(stamp: int, frame: Frame) -> ClipFrame:
     """Frame as the writer takes it."""
-    picture = (frame.image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
-    return ClipFrame(stamp, picture, frame.pose.double().cpu(), frame.intrinsics.double().cpu(),
-                     frame.disparity[0, 0].cpu().numpy())
+    return ClipFrame(stamp, to_pixels(frame.image)[0], frame.pose.double().cpu(),
+                     frame.intrinsics.double().cpu(), frame.disparity[0, 0].cpu().numpy())

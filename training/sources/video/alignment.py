@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from infinite_nature_ros import camera
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.skyline import find_skyline
 from infinite_nature_training.bags import ClipError
 
@@ -58,8 +59,7 @@ def find_down(image: np.ndarray, sky: np.ndarray, intrinsics: np.ndarray) -> np.
     """
     if not sky.any():
         return None
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    skyline = find_skyline(pixels, torch.from_numpy(sky)[None, None].float())
+    skyline = find_skyline(from_pixels(image)[None], torch.from_numpy(sky)[None, None].float())
     pitch = camera.pitch_of_skyline(skyline.row, torch.from_numpy(intrinsics)[None].float())
     return camera.level_pose(pitch, skyline.tilt)[0, :, 1].double().numpy()
 

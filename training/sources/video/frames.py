@@ -14,6 +14,7 @@ import torch
 from infinite_nature_ros.camera import MIN_DISPARITY
 from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.frame import Frame
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_training.bags import ClipError, encode_jpeg
 from infinite_nature_training.bags.consistency import frame_errors
 from infinite_nature_training.sources.video.alignment import (
@@ -161,7 +162,9 @@ class FrameMaker:
         """``[h, w]`` disparity, for a source other than 'dense' up to scale and shift."""
         picture = window[number]
         if self.source != DENSE:
-            return estimate_disparity(_to_tensor(picture.small), self.source)[0, 0].numpy()
+            sky = torch.from_numpy(picture.sky)[None, None].float()
+            image = from_pixels(picture.small)[None]
+            return estimate_disparity(image, self.source, sky)[0, 0].numpy()
         neighbours = list_neighbours(number, gap, len(self.structure))
         pictures = {other: window[other].grey for other in (number, *neighbours)}
         return self._triangulation.disparity(number, neighbours, pictures, picture.sky)
@@ -182,12 +185,13 @@ class FrameMaker:
             raise ClipError('no other frame near enough to check the warp with')
         poses = torch.from_numpy(self.structure.poses)
         source = Frame(
-            image=_to_tensor(window[number].small), pose=poses[number][None],
+            image=from_pixels(window[number].small)[None], pose=poses[number][None],
             disparity=torch.from_numpy(disparity)[None, None],
             known=torch.ones(1, 1, *disparity.shape),
             intrinsics=torch.from_numpy(self.structure.intrinsics)[None].float())
         # Of the other frame only picture and place count, its disparity isn't known yet.
-        target = source.replace(image=_to_tensor(window[other].small), pose=poses[other][None])
+        target = source.replace(image=from_pixels(window[other].small)[None],
+                                pose=poses[other][None])
         land = torch.from_numpy(~window[other].sky)[None, None]
         errors, = frame_errors(source, target, land)
         if not errors.photometric <= (1 - _LEAST_GAIN) * errors.static:
@@ -195,11 +199,6 @@ class FrameMaker:
                 f'warped to frame {other} of the shot it misses by {errors.photometric:.4f}, as it '
                 f'stands by {errors.static:.4f}: pose or disparity is wrong')
         return errors.photometric, errors.static
-
-
-def _to_tensor(picture: np.ndarray) -> torch.Tensor:
-    """``[1, 3, H, W]`` in [0, 1] of uint8 ``[H, W, 3]``."""
-    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
 
 
 def shrink(picture: np.ndarray, height: int) -> np.ndarray:

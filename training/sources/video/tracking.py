@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
+from infinite_nature_ros.pixels import from_pixels
 from infinite_nature_ros.skyline import detect_sky
 
 WORK_WIDTH = 854
@@ -142,8 +142,7 @@ def follow(before: np.ndarray, after: np.ndarray,
 def find_sky(image: np.ndarray) -> np.ndarray:
     """Find the sky of a picture, uint8 ``[H, W, 3]``: bool ``[h, w]``, smaller than that."""
     small = resize_to_area(image, _SKY_AREA)
-    pixels = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
-    return detect_sky(pixels)[0, 0].numpy() > 0.5
+    return detect_sky(from_pixels(small)[None])[0, 0].numpy() > 0.5
 
 
 def resize_to_area(image: np.ndarray, area: float) -> np.ndarray:

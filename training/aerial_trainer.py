@@ -10,19 +10,25 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 
+from infinite_nature_ros.camera import MIN_DISPARITY
 from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.refining import TrainableRefiner
 from infinite_nature_training.aerial_rollout import AerialRollout, AerialUnroller
 from infinite_nature_training.cameras import sample_previous_poses
 from infinite_nature_training.configs import TrainingConfig
+from infinite_nature_training.datasets import CLIP
 from infinite_nature_training.discriminator import part_judgements
 from infinite_nature_training.losses import discriminator_loss, generator_loss, PerceptualLoss
 from infinite_nature_training.photo_pool import PhotoPool
 from infinite_nature_training.projected import FeatureDistance, ProjectedDiscriminator
+from infinite_nature_training.rollout import draw_steps
 from infinite_nature_training.tracking import disparity_colours
 from infinite_nature_training.trainer import Batch, Trainer
 from infinite_nature_training.validation import Errors
 from infinite_nature_training.zero_validation import first_frame, measure_cycles
+
+# Disparity up to which a clip shows sky.
+_SKY = 1.02 * MIN_DISPARITY
 
 
 class AerialTrainer(Trainer):
@@ -56,9 +62,13 @@ class AerialTrainer(Trainer):
         elsewhere = sample_previous_poses(photo.map(Tensor.float), batch['index'],
                                           seed=config.seed)
         made = self._unroller(photo, batch['fine'][:, 0], elsewhere.to(photo.pose), flights,
-                              config.pool_steps)
+                              config.pool_steps, self._clip(batch))
         self._pool.put(flights)
         losses = self._compare(made)
+        if made.along is not None:
+            real = torch.cat([batch[f'{CLIP}image'], batch[f'{CLIP}disparity']], dim=2)
+            real = real[:len(made.along), 1 + self._lead():][:, :config.rollout_steps]
+            losses['clips'] = self._difference(made.along.flatten(0, 1), real.flatten(0, 1))
         if self.discriminator is not None:
             losses['adversarial'] = config.pool_weight * generator_loss(self._look(made.path))
         self._check(losses, batch)
@@ -66,15 +76,34 @@ class AerialTrainer(Trainer):
         return losses, made
 
     def _compare(self, made: AerialRollout) -> dict[str, Tensor]:
-        """Weighted differences of a cycle's end from its beginning."""
-        config, cycle = self.config, made.cycle
-        losses = {'reconstruction': config.reconstruction_weight
-                  * F.l1_loss(cycle.refined, cycle.target)}
+        """Differences from what is real: of a cycle's end, and of frames along clips."""
+        return {'cycles': self._difference(made.cycle.refined, made.cycle.target)}
+
+    def _difference(self, made: Tensor, real: Tensor) -> Tensor:
+        """Weighted difference of RGB-D ``[N, 4, H, W]``, in pixels and in features."""
+        config = self.config
+        loss = config.reconstruction_weight * F.l1_loss(made, real)
         if config.feature_weight:
             with self._accelerator.autocast():
-                losses['features'] = config.feature_weight * self._features(
-                    cycle.refined[:, :3], cycle.target[:, :3])
-        return losses
+                features = self._features(made[:, :3], real[:, :3])
+            loss = loss + config.feature_weight * features
+        return loss
+
+    def _lead(self) -> int:
+        """Steps along clips that are flown without gradient, the same on all ranks."""
+        return draw_steps(self.config.seed, self.step, self.config.lead_steps)
+
+    def _clip(self, batch: Batch) -> tuple[Frame, Tensor, int] | None:
+        """First frames of the batch's clips, the poses that follow, and the lead."""
+        if f'{CLIP}image' not in batch:
+            return None
+        count, lead = self.config.clip_batch, self._lead()
+        image, disparity, pose, intrinsics = (
+            batch[f'{CLIP}{name}'][:count]
+            for name in ('image', 'disparity', 'pose', 'intrinsics'))
+        first = Frame(image[:, 0], disparity[:, 0], torch.ones_like(disparity[:, 0]), pose[:, 0],
+                      intrinsics[:, 0], (disparity[:, 0] <= _SKY).to(disparity.dtype))
+        return first, pose[:, 1:1 + lead + self.config.rollout_steps], lead
 
     def _teach_discriminator(self, made: AerialRollout, batch: Batch) -> dict[str, Tensor]:
         real = made.cycle.target

@@ -54,6 +54,8 @@ class TrainingConfig:
     # Weight of the divergence of the style code, summed over the batch (release).
     divergence_weight: float = 0.05
 
+    # Flights: clips of a batch that are flown along, of those that come with its photos.
+    clip_batch: int = 2
     # Flights: weight of the distance in features of EfficientNet-Lite0.
     feature_weight: float = 0.0
     # Photos: weight of the L1 loss on disparity alone (Zero has none on RGB).
@@ -252,7 +254,8 @@ _ZERO_TINY = replace(
 # The default model's: all of it, on two cores or a GPU.
 _AERIAL = replace(
     _PAPER, learns_from='flights', model='aerial-small', batch_size=4, iterations=12_000,
-    train_grounding=True, reconstruction_weight=10.0, feature_weight=2.0, perceptual_weight=0.0,
+    rollout_steps=2, lead_steps=6, train_grounding=True, reconstruction_weight=10.0,
+    feature_weight=2.0, perceptual_weight=0.0,
     pool_weight=1.0, pool_flights=32, pool_batch=4, pool_steps=2, pool_age=500,
     feature_matching_weight=0.0, divergence_weight=0.0, adversarial_weight=1.0,
     generator_rate=2e-4, discriminator_rate=2e-4, betas=(0.0, 0.99), discriminator_width=32,

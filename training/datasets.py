@@ -23,6 +23,9 @@ from infinite_nature_training.camera_speed import CameraSpeed, FixedStride
 from infinite_nature_training.clip_cache import CachedClip, ClipCache
 from infinite_nature_training.epochs import EpochDataset
 
+CLIP = 'clip_'
+"""In front of names that tell of a sequence, in samples of photos that come with one."""
+
 DEFAULT_SPEED = CameraSpeed()
 DEFAULT_AUGMENTATION = Augmentation()
 
@@ -194,12 +197,18 @@ def to_float(batch: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[
         dtype: of the result.
 
     Returns:
-        The same with image ``[..., 3, H, W]`` and, where it is there, sky ``[..., 1, H, W]`` in
-        [0, 1], and disparity, pose and intrinsics, all of that type.
+        The same with image ``[..., 3, H, W]`` and, where they are there, fine and sky
+        ``[..., 1, H, W]`` in [0, 1], and disparity, pose and intrinsics, all of that type; those
+        of clips that go with photos (``CLIP``) as well.
     """
-    floats = {name: batch[name].to(dtype) for name in ('disparity', 'pose', 'intrinsics')}
-    bytes_ = {name: batch[name].to(dtype).div_(255) for name in ('image', 'sky', 'fine') if name in batch}
-    return batch | floats | bytes_
+    converted = {}
+    for name, value in batch.items():
+        kind = name.removeprefix(CLIP)
+        if kind in ('disparity', 'pose', 'intrinsics'):
+            converted[name] = value.to(dtype)
+        elif kind in ('image', 'sky', 'fine'):
+            converted[name] = value.to(dtype).div_(255)
+    return batch | converted
 
 
 def _fetch(cache: ClipCache, splits: Sequence[str] | None, bag: Path) -> CachedClip | None:

@@ -22,6 +22,7 @@ from infinite_nature_training.datasets import DEFAULT_AUGMENTATION, SequenceData
 from infinite_nature_training.epochs import EpochDataset
 from infinite_nature_training.features import load_vgg16
 from infinite_nature_training.losses import PerceptualLoss
+from infinite_nature_training.paired_dataset import PairedDataset
 from infinite_nature_training.photo_dataset import PhotoDataset
 from infinite_nature_training.provenance import describe_run
 from infinite_nature_training.sequence_trainer import SequenceTrainer
@@ -50,6 +51,7 @@ class PhotoFiles:
         disparity: source of disparity, a registered name.
         names: text file of photos: learn from those alone.
         leave_out: text file of photos that aren't learned from, besides those held out.
+        clips: ACID bags that are learned from as well, where the configuration takes flights.
     """
 
     credits: Path | None = None
@@ -58,6 +60,7 @@ class PhotoFiles:
     disparity: str = 'auto'
     names: Path | None = None
     leave_out: Path | None = None
+    clips: tuple[Path, ...] = ()
 
 
 def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
@@ -89,6 +92,8 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
     _claim(folder, resume)
     if config.learns_from != 'sequences':
         learned = _photos(config, sources, photo_files)
+        if photo_files.clips:
+            learned = PairedDataset(learned, _sequences(config, photo_files.clips, LEARNED))
         held_out = partial(_photos, config, validation or sources, photo_files, learning=False,
                            listed=not validation)
     else:

@@ -20,6 +20,7 @@ def train(
     disparity: str = 'auto',
     names: Path | None = None,
     leave_out: Path | None = None,
+    clips: tuple[Path, ...] = (),
     resume: bool = False,
     vgg: Path | None = None,
     list_configs: bool = False,
@@ -51,6 +52,7 @@ def train(
         disparity: of photos: source of their disparity, a registered name.
         names: of photos: text file with a name in each line; learn from those only.
         leave_out: of photos: text file of the same kind; don't learn from those.
+        clips: ACID bags to learn from beside photos, with the configuration aerial.
         resume: go on from the newest checkpoint in the folder, with its settings and those of
             --set.
         vgg: weights of VGG16 (safetensors); by default they are fetched once with pip.
@@ -72,7 +74,8 @@ def train(
     from infinite_nature_training import runs
 
     settings = runs.read_config(out) if resume else load_config(config)
-    files = runs.PhotoFiles(credits, masks, licences, disparity, names, leave_out)
+    files = runs.PhotoFiles(credits, masks, licences, disparity, names, leave_out,
+                            clips)
     trainer = runs.train(settings.changed(set), sources, out, validation=validation,
                          photo_files=files, resume=resume, vgg=vgg)
     print(f'{out}: {trainer.step} iterations. To fly with it:\n'

@@ -262,6 +262,16 @@ def test_a_clip_is_flown_along_and_on(clips: Path) -> None:
     assert all(torch.allclose(motion, motions[0], atol=1e-4) for motion in motions)
 
 
+def test_clips_take_turns(clips: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / 'other', make_flight(count=24, step=0.2))
+    def names(limit: int = 0) -> list[str]:
+        return [found.name[:5] for found in find_starts(
+            [clips, tmp_path], replace(SETTINGS, frames=20), limit=limit)]
+
+    assert names() == ['other', 'plane']
+    assert names(4) == ['other', 'other', 'plane', 'plane']
+
+
 def sample(step: Tensor, disparity: float = 0.05) -> dict[str, Tensor]:
     """A clip of ten steps, each the same motion, before a wall."""
     poses = extrapolate(torch.cat([camera.identity_pose(), step]).double(), 10)

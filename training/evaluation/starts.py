@@ -7,7 +7,7 @@ extrapolated flight would end inside the scene are not used.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 import math
@@ -145,7 +145,8 @@ def find_starts(sources: Sequence[Path], settings: Settings, *, names: Path | No
         sources: photos, bags, and folders of either.
         settings: of the run; ``starts`` isn't read.
         names: text file of photos (``sources.photos.choose``): others are out.
-        limit: how many photos and how many sequences at most, spread evenly; 0: all.
+        limit: how many photos and how many sequences at most, spread evenly; 0: all photos, and
+            a sequence of each clip.
 
     Raises:
         ClipError: if a source holds neither, or no clip can be flown from.
@@ -181,34 +182,53 @@ def find_starts(sources: Sequence[Path], settings: Settings, *, names: Path | No
 def find_sequences(bags: Sequence[Path], settings: Settings, limit: int = 0) -> list[ClipStart]:
     """Sequences of clips that fly forward and whose motion can be gone on with.
 
+    Clips take turns, in an order that is always the same; those whose turn doesn't come aren't
+    decoded.
+
     Args:
         bags: ACID bags and folders of them.
         settings: of the run.
-        limit: how many at most, in an order that is always the same; 0: all.
+        limit: how many at most; 0: one of each clip.
 
     Raises:
         ClipError: if there is none.
     """
-    steps = min(COMPARED, settings.frames)
-    samples = SequenceDataset(
-        bags, steps=steps, size=settings.size, stride=CameraSpeed(settings.speed),
-        augmentation=None, disparity=settings.disparity, shuffle=False)
-    starts: dict[int, ClipStart] = {}
+    paths = find_clips(bags)
     reasons: Counter[str] = Counter()
-    # Neighbouring sequences look alike: few of many are to be from all clips.
+    waiting = deque(_sequences_of(paths[number], settings, reasons)
+                    for number in np.random.default_rng(0).permutation(len(paths)))
+    starts: list[ClipStart] = []
+    while waiting and not 0 < limit <= len(starts):
+        sequences = waiting.popleft()
+        start = next(sequences, None)
+        if start is not None:
+            starts.append(start)
+            if limit:
+                waiting.append(sequences)
+    if not starts:
+        found = '; '.join(f'{count} times: {reason}' for reason, count in reasons.most_common(3))
+        raise ClipError(f'no clip has a sequence that can be flown on from ({found})')
+    return sorted(starts, key=lambda start: start.name)
+
+
+def _sequences_of(bag: Path, settings: Settings, reasons: Counter[str]) -> Iterator[ClipStart]:
+    """Yield what can be flown from of a clip, in any order; count why the rest can't."""
+    try:
+        samples = SequenceDataset(
+            [bag], steps=min(COMPARED, settings.frames), size=settings.size,
+            stride=CameraSpeed(settings.speed), augmentation=None, disparity=settings.disparity,
+            shuffle=False)
+    except ClipError as error:
+        reasons[str(error)] += 1
+        return
+    # Neighbouring sequences look alike.
     for index in np.random.default_rng(0).permutation(len(samples)):
         sample = samples[int(index)]
         reason = why_not(to_float(sample, torch.float64), _led(settings))
         if reason:
             reasons[reason] += 1
-            continue
-        starts[index] = ClipStart(_file_name(f'{sample["clip"]}-{sample["frames"][0]:04}'), sample)
-        if len(starts) == limit:
-            break
-    if not starts:
-        found = '; '.join(f'{count}: {reason}' for reason, count in reasons.items())
-        raise ClipError(f'none of {len(samples)} sequences can be flown on from ({found})')
-    return [start for _, start in sorted(starts.items())]
+        else:
+            yield ClipStart(_file_name(f'{sample["clip"]}-{sample["frames"][0]:04}'), sample)
 
 
 def why_not(sample: dict[str, Tensor], frames: int) -> str:

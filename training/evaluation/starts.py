@@ -98,12 +98,11 @@ class ClipStart:
     def load(self, settings: Settings) -> Scene:
         """See ``Start``."""
         sample = to_float(self.sample)
-        image, pose = sample['image'][:1], sample['pose'][:1]
-        disparity = sample['disparity'][:1]
-        frame = Frame(image, disparity, torch.ones_like(disparity), pose,
+        image, disparity = sample['image'][:1], sample['disparity'][:1]
+        poses = _ahead(extrapolate(self.sample['pose'], _led(settings))).float()
+        frame = Frame(image, disparity, torch.ones_like(disparity), poses[:1],
                       sample['intrinsics'][:1], detect_sky(image) if settings.sky else None)
-        poses = extrapolate(self.sample['pose'], _led(settings))[1:]
-        return Scene(frame, sample['image'][1:], poses.float())
+        return Scene(frame, sample['image'][1:], poses[1:])
 
 
 class Route:
@@ -270,6 +269,17 @@ def extrapolate(poses: Tensor, last: int) -> Tensor:
     while len(flown) <= last:
         flown.append(camera.compose(motion, flown[-1]))
     return torch.cat(flown)
+
+
+def _ahead(poses: Tensor) -> Tensor:
+    """Poses in a world turned so that the first camera heads along its Z axis, as photos' do.
+
+    The dome of the sky is told of there, and nowhere else (``sky.SkyDome``).
+    """
+    x, _, z = poses[0, 2, :3] / torch.hypot(poses[0, 2, 0], poses[0, 2, 2])
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    turn = torch.stack([z, zero, x, zero, zero, one, zero, zero, -x, zero, z, zero])
+    return camera.compose(poses, turn.reshape(1, 3, 4).expand_as(poses))
 
 
 def _led(settings: Settings) -> int:

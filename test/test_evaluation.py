@@ -253,13 +253,40 @@ def test_a_clip_is_flown_along_and_on(clips: Path) -> None:
     assert len(scene.poses) == 14
     real = torch.from_numpy(frames[4].picture).permute(2, 0, 1) / 255
     assert (scene.truth[3] - real).abs().mean() < 0.02
-    origin = camera.position(frames[0].pose)
-    for number, frame in enumerate(frames[1:]):
-        assert torch.allclose(camera.position(scene.poses[number:number + 1]).double(),
-                              camera.position(frame.pose) - origin, atol=1e-4)
+    for pose, frame in zip(scene.poses.split(1), frames[1:], strict=False):
+        assert torch.allclose(camera.relative_pose(scene.frame.pose, pose).double(),
+                              camera.relative_pose(frames[0].pose, frame.pose), atol=1e-4)
     motions = [camera.relative_pose(*scene.poses[number:number + 2].split(1))
                for number in range(8, 13)]
     assert all(torch.allclose(motion, motions[0], atol=1e-4) for motion in motions)
+
+
+def test_clips_may_head_anywhere_in_their_own_world(tmp_path: Path) -> None:
+    """The world is turned to the start, upright; the dome of the sky is told of there."""
+    settings, last = replace(SETTINGS, frames=14), []
+    for name, turn in (('ahead', 0.0), ('behind', 2.5)):
+        around = forward(0, turn).double()
+        write_clip(tmp_path / name, [replace(frame, pose=camera.compose(frame.pose, around))
+                                     for frame in make_flight(count=14, step=0.2)])
+        found, = find_starts([tmp_path / name], settings)
+        scene = found.load(settings)
+        assert scene.frame.pose[0, 2, 0].item() == pytest.approx(0, abs=1e-5)
+        assert scene.frame.pose[0, 2, 2] > 0.9
+        assert scene.frame.pose[0, :, 1] == pytest.approx(found.sample['pose'][0, :, 1].float())
+        route = Route(scene.poses, scene.frame.intrinsics, 0.2, (0, 'a'))
+        *_, frame = fly(Variant('fill', 'no-refine'), scene.frame, route, 10, 0)
+        last.append(frame.image)
+    assert (last[0] - last[1]).abs().mean() < 1e-3
+
+
+def test_clips_take_turns(clips: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / 'other', make_flight(count=24, step=0.2))
+    def names(limit: int = 0) -> list[str]:
+        return [found.name[:5] for found in find_starts(
+            [clips, tmp_path], replace(SETTINGS, frames=20), limit=limit)]
+
+    assert names() == ['other', 'plane']
+    assert names(4) == ['other', 'other', 'plane', 'plane']
 
 
 def sample(step: Tensor, disparity: float = 0.05) -> dict[str, Tensor]:

@@ -57,7 +57,8 @@ def evaluate(
         frames: steps of each flight.
         size: height and width of a frame, multiples of 32.
         seeds: of the flights: each start is flown from with each.
-        starts: photos, and sequences of clips, at most, spread over all; 0: all.
+        starts: photos, and sequences of clips, at most, spread over all; 0: all photos, and one
+            sequence of each clip.
         names: text file with the name of a photo in each line; fly from those only.
         speed: scene units a step.
         disparity: source of disparity of photos and of clips that have none.

@@ -7,7 +7,7 @@ extrapolated flight would end inside the scene are not used.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 import math
@@ -98,12 +98,11 @@ class ClipStart:
     def load(self, settings: Settings) -> Scene:
         """See ``Start``."""
         sample = to_float(self.sample)
-        image, pose = sample['image'][:1], sample['pose'][:1]
-        disparity = sample['disparity'][:1]
-        frame = Frame(image, disparity, torch.ones_like(disparity), pose,
+        image, disparity = sample['image'][:1], sample['disparity'][:1]
+        poses = _ahead(extrapolate(self.sample['pose'], _led(settings))).float()
+        frame = Frame(image, disparity, torch.ones_like(disparity), poses[:1],
                       sample['intrinsics'][:1], detect_sky(image) if settings.sky else None)
-        poses = extrapolate(self.sample['pose'], _led(settings))[1:]
-        return Scene(frame, sample['image'][1:], poses.float())
+        return Scene(frame, sample['image'][1:], poses[1:])
 
 
 class Route:
@@ -145,7 +144,8 @@ def find_starts(sources: Sequence[Path], settings: Settings, *, names: Path | No
         sources: photos, bags, and folders of either.
         settings: of the run; ``starts`` isn't read.
         names: text file of photos (``sources.photos.choose``): others are out.
-        limit: how many photos and how many sequences at most, spread evenly; 0: all.
+        limit: how many photos and how many sequences at most, spread evenly; 0: all photos, and
+            a sequence of each clip.
 
     Raises:
         ClipError: if a source holds neither, or no clip can be flown from.
@@ -181,34 +181,53 @@ def find_starts(sources: Sequence[Path], settings: Settings, *, names: Path | No
 def find_sequences(bags: Sequence[Path], settings: Settings, limit: int = 0) -> list[ClipStart]:
     """Sequences of clips that fly forward and whose motion can be gone on with.
 
+    Clips take turns, in an order that is always the same; those whose turn doesn't come aren't
+    decoded.
+
     Args:
         bags: ACID bags and folders of them.
         settings: of the run.
-        limit: how many at most, in an order that is always the same; 0: all.
+        limit: how many at most; 0: one of each clip.
 
     Raises:
         ClipError: if there is none.
     """
-    steps = min(COMPARED, settings.frames)
-    samples = SequenceDataset(
-        bags, steps=steps, size=settings.size, stride=CameraSpeed(settings.speed),
-        augmentation=None, disparity=settings.disparity, shuffle=False)
-    starts: dict[int, ClipStart] = {}
+    paths = find_clips(bags)
     reasons: Counter[str] = Counter()
-    # Neighbouring sequences look alike: few of many are to be from all clips.
+    waiting = deque(_sequences_of(paths[number], settings, reasons)
+                    for number in np.random.default_rng(0).permutation(len(paths)))
+    starts: list[ClipStart] = []
+    while waiting and not 0 < limit <= len(starts):
+        sequences = waiting.popleft()
+        start = next(sequences, None)
+        if start is not None:
+            starts.append(start)
+            if limit:
+                waiting.append(sequences)
+    if not starts:
+        found = '; '.join(f'{count} times: {reason}' for reason, count in reasons.most_common(3))
+        raise ClipError(f'no clip has a sequence that can be flown on from ({found})')
+    return sorted(starts, key=lambda start: start.name)
+
+
+def _sequences_of(bag: Path, settings: Settings, reasons: Counter[str]) -> Iterator[ClipStart]:
+    """Yield what can be flown from of a clip, in any order; count why the rest can't."""
+    try:
+        samples = SequenceDataset(
+            [bag], steps=min(COMPARED, settings.frames), size=settings.size,
+            stride=CameraSpeed(settings.speed), augmentation=None, disparity=settings.disparity,
+            shuffle=False)
+    except ClipError as error:
+        reasons[str(error)] += 1
+        return
+    # Neighbouring sequences look alike.
     for index in np.random.default_rng(0).permutation(len(samples)):
         sample = samples[int(index)]
         reason = why_not(to_float(sample, torch.float64), _led(settings))
         if reason:
             reasons[reason] += 1
-            continue
-        starts[index] = ClipStart(_file_name(f'{sample["clip"]}-{sample["frames"][0]:04}'), sample)
-        if len(starts) == limit:
-            break
-    if not starts:
-        found = '; '.join(f'{count}: {reason}' for reason, count in reasons.items())
-        raise ClipError(f'none of {len(samples)} sequences can be flown on from ({found})')
-    return [start for _, start in sorted(starts.items())]
+        else:
+            yield ClipStart(_file_name(f'{sample["clip"]}-{sample["frames"][0]:04}'), sample)
 
 
 def why_not(sample: dict[str, Tensor], frames: int) -> str:
@@ -250,6 +269,17 @@ def extrapolate(poses: Tensor, last: int) -> Tensor:
     while len(flown) <= last:
         flown.append(camera.compose(motion, flown[-1]))
     return torch.cat(flown)
+
+
+def _ahead(poses: Tensor) -> Tensor:
+    """Poses in a world turned so that the first camera heads along its Z axis, as photos' do.
+
+    The dome of the sky is told of there, and nowhere else (``sky.SkyDome``).
+    """
+    x, _, z = poses[0, 2, :3] / torch.hypot(poses[0, 2, 0], poses[0, 2, 2])
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    turn = torch.stack([z, zero, x, zero, zero, one, zero, zero, -x, zero, z, zero])
+    return camera.compose(poses, turn.reshape(1, 3, 4).expand_as(poses))
 
 
 def _led(settings: Settings) -> int:

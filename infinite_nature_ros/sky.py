@@ -90,9 +90,10 @@ class SkyDome:
         x, y, z = _world_rays(pose, intrinsics, height, width).unbind(1)
         # Fold the azimuth into the photo's field of view, mirrored at its borders.
         half = torch.atan(0.5 / self.intrinsics[:, 0])[:, None, None]
-        azimuth = torch.atan2(x, z)
+        ahead = torch.atan2(self.pose[:, 2, 0], self.pose[:, 2, 2])[:, None, None]
+        azimuth = torch.atan2(x, z) - ahead
         azimuth = (torch.remainder(azimuth + half, 4 * half) - 2 * half).abs() - half
-        azimuth = -azimuth
+        azimuth = ahead - azimuth
         rise = (y / torch.hypot(x, z).clamp(min=1e-6)).clamp(-_HIGHEST, _HIGHEST)
         direction = torch.stack([azimuth.sin(), rise, azimuth.cos()], dim=1).flatten(2)
         point = (self.pose[..., :3] @ direction).unflatten(2, (height, width))

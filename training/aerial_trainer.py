@@ -32,7 +32,7 @@ _SKY = 1.02 * MIN_DISPARITY
 
 
 class AerialTrainer(Trainer):
-    """Trains on photos there and back, along clips where there are any, and on a pool of flights."""
+    """Trains on photos there and back, along clips if there are any, and on a pool of flights."""
 
     def __init__(self, config: TrainingConfig, folder: Path,
                  perceptual: PerceptualLoss | None = None,
@@ -90,7 +90,7 @@ class AerialTrainer(Trainer):
         return loss
 
     def _lead(self) -> int:
-        """Steps along clips that are flown without gradient, the same on all ranks."""
+        """Draw how many steps along clips have no gradient, the same on all ranks."""
         return draw_steps(self.config.seed, self.step, self.config.lead_steps)
 
     def _clip(self, batch: Batch) -> tuple[Frame, Tensor, int] | None:

@@ -101,8 +101,10 @@ class TrainingConfig:
     pool_steps: int = 2
     # Weight of the hinge loss of its frames, for the refiner.
     pool_weight: float = 1.5
-    # Oldest age of a flight in frames; it starts low and is reached after half of the run.
+    # Oldest age of a flight in frames; it starts low.
     pool_age: int = 100
+    # Share of the run after which that age is reached.
+    pool_growth: float = 0.5
 
     # Scene units a step that sequences are subsampled to, within 30 % (docs/acid_bags.md).
     speed: float = 0.2
@@ -158,6 +160,7 @@ class TrainingConfig:
                  'only the discriminator judges pool_flights; give adversarial_weight > 0')
         _require(not self.pool_flights or 1 <= self.pool_batch <= self.pool_flights,
                  f'pool_batch is {self.pool_batch}; give 1 to pool_flights, {self.pool_flights}')
+        _require(0 < self.pool_growth <= 1, f'pool_growth is {self.pool_growth}; give a share')
         _require(self.precision in ('no', 'bf16', 'float64'),
                  f'precision is {self.precision!r}; give no, bf16 or float64')
         _require(0 <= self.ema_decay < 1, f'ema_decay is {self.ema_decay}; give 0 up to 1')

@@ -20,9 +20,6 @@ from infinite_nature_training.rollout import Unroller
 
 _PILOT = 'pilot.'
 
-# Share of the run after which flights may reach their full age.
-_GROWTH = 0.5
-
 
 class FlightPool:
     """Flights that go on from iteration to iteration, flown by the autopilot.
@@ -55,7 +52,8 @@ class FlightPool:
             ``[steps * flights, 4, H, W]`` refined RGB-D, with gradient.
         """
         config = self._config
-        limit = max(config.pool_steps, round(config.pool_age * min(1.0, progress / _GROWTH)))
+        grown = min(1.0, progress / config.pool_growth)
+        limit = max(config.pool_steps, round(config.pool_age * grown))
         chosen = self._choose()
         self._restart(chosen, unroller, batch, limit)
         flights = {name: value[chosen] for name, value in self._flights.items()}

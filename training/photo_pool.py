@@ -17,9 +17,6 @@ from infinite_nature_ros.refining import TrainableRefiner
 from infinite_nature_training.aerial_rollout import Flights
 from infinite_nature_training.configs import TrainingConfig
 
-# Share of the run after which flights may reach their full age.
-_GROWTH = 0.5
-
 # Steering of flights, once in so many advances: offset of the look target along x and y.
 _STEERED, _STEERING = 6, (0.35, 0.08)
 
@@ -52,7 +49,8 @@ class PhotoPool:
             progress: share of the run that is done, 0 to 1; the oldest age grows with it.
         """
         config = self._config
-        limit = max(config.pool_steps, round(config.pool_age * min(1.0, progress / _GROWTH)))
+        grown = min(1.0, progress / config.pool_growth)
+        limit = max(config.pool_steps, round(config.pool_age * grown))
         self._chosen = (self._turn + torch.arange(config.pool_batch)) % config.pool_flights
         self._turn += config.pool_batch
         self._restart(refiner, photo, limit)

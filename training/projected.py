@@ -93,7 +93,7 @@ class _Head(nn.Module):
 
 
 def _frozen_encoder() -> SkyNetwork:
-    """Encoder of the sky detector, without what decodes the sky."""
+    """Take the encoder of the sky detector, without what decodes the sky."""
     loaded = load_sky_network()
     encoder = SkyNetwork(decoders=0)
     own = encoder.state_dict()

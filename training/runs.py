@@ -65,7 +65,8 @@ class PhotoFiles:
 
 def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
           validation: Sequence[Path] = (), photo_files: PhotoFiles = PhotoFiles(),
-          resume: bool = False, vgg: Path | None = None) -> Trainer:
+          resume: bool = False, start_from: Path | None = None,
+          vgg: Path | None = None) -> Trainer:
     """Train, from the start or from where a run ended.
 
     Args:
@@ -78,6 +79,7 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
             the photos that are held out, if there are any.
         photo_files: what photos come with.
         resume: go on from the newest checkpoint.
+        start_from: another run, whose networks this one begins with.
         vgg: weights of VGG16; ``None`` takes the fetched ones.
 
     Returns:
@@ -108,8 +110,8 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
         partial_file = folder / f'{CONFIG_FILE}.partial'
         partial_file.write_text(config.to_json(), encoding='utf-8')
         partial_file.replace(folder / CONFIG_FILE)
-    if resume:
-        trainer.resume()
+    if not (resume and trainer.resume()) and start_from is not None:
+        trainer.start_from(start_from)
     trainer.run(_batches(learned, config, trainer), validation_batches)
     trainer.close()
     return trainer

@@ -59,6 +59,11 @@ def build_learner(config: TrainingConfig) -> nn.Module:
     return add_spectral_norm(network) if isinstance(network, SpadeRefiner) else network
 
 
+def _of_another_run(checkpoint: Path, error: Exception) -> ValueError:
+    return ValueError(f'{checkpoint} is of other networks than the configuration says; go on with '
+                      f'the config.json of that run ({error})')
+
+
 class Trainer(ABC):
     """One training run in a folder: checkpoints, log, configuration.
 
@@ -137,7 +142,19 @@ class Trainer(ABC):
         newest = self._checkpoints.newest()
         if newest is None:
             return False
-        groups, facts = load_checkpoint(newest)
+        groups, facts = self._load_networks(newest)
+        try:
+            for name, companion in self._companions.items():
+                companion.load_state_dict(groups.get(name, {}))
+        except (KeyError, RuntimeError) as error:
+            raise _of_another_run(newest, error) from error
+        self.step = facts['step']
+        return True
+
+    def _load_networks(self, checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]],
+                                                        dict[str, Any]]:
+        """Load networks and optimisers; returns all that the checkpoint holds."""
+        groups, facts = load_checkpoint(checkpoint)
         try:
             self.refiner.load_state_dict(groups['refiner'])
             self._ema.load_state_dict(groups['ema'])
@@ -146,13 +163,23 @@ class Trainer(ABC):
                 self.discriminator.load_state_dict(groups['discriminator'])
                 load_optimizer(self._discriminator_optimizer,
                                groups.get('discriminator_optimizer', {}))
-            for name, companion in self._companions.items():
-                companion.load_state_dict(groups.get(name, {}))
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f'{newest} is of other networks than the configuration says; '
-                             f'resume with the config.json of that run ({error})') from error
-        self.step = facts['step']
-        return True
+            raise _of_another_run(checkpoint, error) from error
+        return groups, facts
+
+    def start_from(self, folder: Path) -> None:
+        """Begin with the networks that another run ended with, at whatever size it trained.
+
+        Args:
+            folder: of the run, whose model and discriminator must be the same.
+
+        Raises:
+            ValueError: if it has no checkpoint, or one of other networks.
+        """
+        newest = Checkpoints(folder / 'checkpoints', self.config.keep_checkpoints).newest()
+        if newest is None:
+            raise ValueError(f'{folder} has no checkpoint to start from; give the --out of a run')
+        self._load_networks(newest)
 
     def save(self) -> Path | None:
         """Write a checkpoint, in the main process; returns its folder there."""

@@ -22,6 +22,7 @@ def train(
     leave_out: Path | None = None,
     clips: tuple[Path, ...] = (),
     resume: bool = False,
+    start_from: Path | None = None,
     vgg: Path | None = None,
     list_configs: bool = False,
 ) -> int:
@@ -55,6 +56,7 @@ def train(
         clips: ACID bags to learn from beside photos, with the configuration aerial.
         resume: go on from the newest checkpoint in the folder, with its settings and those of
             --set.
+        start_from: folder of another run, whose networks this one begins with.
         vgg: weights of VGG16 (safetensors); by default they are fetched once with pip.
         list_configs: show the named configurations with all their settings, and end.
 
@@ -77,7 +79,8 @@ def train(
     files = runs.PhotoFiles(credits, masks, licences, disparity, names, leave_out,
                             clips)
     trainer = runs.train(settings.changed(set), sources, out, validation=validation,
-                         photo_files=files, resume=resume, vgg=vgg)
+                         photo_files=files, resume=resume,
+                         start_from=start_from, vgg=vgg)
     print(f'{out}: {trainer.step} iterations. To fly with it:\n'
           f'infinite-nature export {out} --out model.safetensors\n'
           'infinite-nature fly --model model.safetensors')

@@ -92,17 +92,20 @@ def hold_detail(image: Tensor, disparity: Tensor, energy: Tensor, colour: Tensor
     return from_opponent(result) + torch.einsum('bdhw,bdc->bchw', weights, shift)
 
 
-def _pyramid(values, bands):
+def _pyramid(values: Tensor, bands: list[Tensor]) -> list[Tensor]:
+    """Means of values ``[B, 1, H, W]`` at the sizes of the bands."""
     return [functional.adaptive_avg_pool2d(values, band.shape[-2:]) for band in bands]
 
 
-def to_opponent(image):
+def to_opponent(image: Tensor) -> Tensor:
+    """Part RGB ``[B, 3, H, W]`` into its mean and two differences from it."""
     r, g, b = image.split(1, 1)
     y = (r + g + b) / 3
     return torch.cat([y, r - y, b - y], 1)
 
 
-def from_opponent(image):
+def from_opponent(image: Tensor) -> Tensor:
+    """Undo ``to_opponent``."""
     y, r, b = image.split(1, 1)
     return torch.cat([y + r, y - r - b, y + b], 1)
 
@@ -122,7 +125,7 @@ def _resize(image: Tensor, like: Tensor) -> Tensor:
 
 
 def _by_distance(disparity: Tensor) -> Tensor:
-    """``[B, 3, H, W]`` how much a pixel belongs to each distance; in all 1 on land, 0 in the sky."""
+    """``[B, 3, H, W]`` how much a pixel is at each distance; in all 1 on land, 0 in the sky."""
     log = disparity.clamp(min=MIN_DISPARITY).log()
     centres = [math.log(distance) for distance in _DISTANCES]
     first = (log - centres[0]) / (centres[1] - centres[0])

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def detail_of(image: Tensor) -> Tensor:
-    """What of an image ``[B, C, H, W]`` is finer than some two pixels."""
+    """Take of an image ``[B, C, H, W]`` what is finer than some two pixels."""
     padded = functional.pad(image, (1, 1, 1, 1), mode='reflect')
     across = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
     return image - (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 16

@@ -276,12 +276,16 @@ class Trainer(ABC):
         """Ask the discriminator, without teaching it."""
         if self.discriminator is None:
             return []
-        self.discriminator.requires_grad_(False)
+        # Those alone: what never learns must not begin to afterwards.
+        learned = [one for one in self.discriminator.parameters() if one.requires_grad]
+        for parameter in learned:
+            parameter.requires_grad_(False)
         try:
             with self._accelerator.autocast():
                 return self.discriminator(frames)
         finally:
-            self.discriminator.requires_grad_(True)
+            for parameter in learned:
+                parameter.requires_grad_(True)
 
     def _move(self, loss: Tensor, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
         self._accelerator.backward(loss)

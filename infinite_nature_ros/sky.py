@@ -2,8 +2,9 @@
 
 Warped frame by frame the sky would swell and blur. Here it is a layer of its own: a matte says
 where it is, the first photo says what it looks like (as in InfiniteNature-Zero, which warps the
-sky by rotation only). Around the matte's edge the ground's depth is extended under the sky, so
-that the skyline moves as one sharp silhouette.
+sky by rotation only). Land too far to come nearer in a flight is part of it. Around the matte's
+edge the ground's depth is extended under the sky, so that the skyline moves as one sharp
+silhouette.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class SkyDome:
         if sky is None:
             return None
         # Pixels at the matte's edge hold some ground; they don't count.
-        certain = (functional.avg_pool2d(sky, 5, stride=1, padding=2) > 0.99).to(sky.dtype)
+        certain = functional.avg_pool2d(sky, 5, stride=1, padding=2, count_include_pad=False) > 0.99
+        certain = certain.to(sky.dtype)
         filled = push_pull(photo.image, certain + LEAST_WEIGHT, certain)
         return cls(torch.cat([filled, sky], dim=1), photo.pose, photo.intrinsics)
 
@@ -143,6 +145,18 @@ def far_matte(sky: Tensor, disparity: Tensor, pose: Tensor, intrinsics: Tensor) 
     x, y, z = _world_rays(pose, intrinsics, *sky.shape[-2:])[:, :, None].unbind(1)
     rises = y < _HORIZON * torch.hypot(x, z)
     return torch.maximum(sky, ((disparity < FAR_DISPARITY) & rises).to(sky.dtype))
+
+
+def keep_far(sky: Tensor, disparity: Tensor, pose: Tensor,
+             intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """Count all that is far as sky, as a first frame does; arguments as of ``far_matte``.
+
+    Returns:
+        Its matte ``[B, 1, H, W]``, and the disparity, as small as can be there.
+    """
+    matte = far_matte(sky, disparity, pose, intrinsics)
+    floor = torch.full_like(disparity, camera.MIN_DISPARITY)
+    return matte, torch.where(matte > 0.5, floor, disparity)
 
 
 def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrinsics: Tensor,

@@ -45,8 +45,8 @@ class AerialTrainer(Trainer):
 
     def _make_unroller(self, refiner: TrainableRefiner) -> nn.Module:
         if refiner.noise_length:
-            raise ValueError(f'model {self.config.model!r} draws its style at random, which flights '
-                             'are not trained with; give aerial-small, or learn from photos')
+            raise ValueError(f'model {self.config.model!r} draws its style at random, and flights '
+                             'are not trained with that; give aerial-small, or learn from photos')
         return AerialUnroller(refiner, grounding=self.config.train_grounding,
                               backend=self.config.backend)
 

@@ -90,12 +90,9 @@ class SkyDome:
         """Look from another camera: the photo is warped by the rotation between them alone."""
         height, width = self.layers.shape[-2:]
         x, y, z = _world_rays(pose, intrinsics, height, width).unbind(1)
-        # Fold the azimuth into the photo's field of view, mirrored at its borders.
         half = torch.atan(0.5 / self.intrinsics[:, 0])[:, None, None]
         ahead = torch.atan2(self.pose[:, 2, 0], self.pose[:, 2, 2])[:, None, None]
-        azimuth = torch.atan2(x, z) - ahead
-        azimuth = (torch.remainder(azimuth + half, 4 * half) - 2 * half).abs() - half
-        azimuth = ahead - azimuth
+        azimuth = ahead + _fold(torch.atan2(x, z) - ahead, half)
         rise = (y / torch.hypot(x, z).clamp(min=1e-6)).clamp(-_HIGHEST, _HIGHEST)
         direction = torch.stack([azimuth.sin(), rise, azimuth.cos()], dim=1).flatten(2)
         point = (self.pose[..., :3] @ direction).unflatten(2, (height, width))
@@ -105,6 +102,23 @@ class SkyDome:
         seen = functional.grid_sample(self.layers, grid, padding_mode='reflection',
                                       align_corners=False)
         return SkyView(*seen.split((3, 1), dim=1))
+
+
+def _fold(azimuth: Tensor, half: Tensor) -> Tensor:
+    """Fold azimuths into a photo's field of view, mirrored at its borders again and again.
+
+    Beyond the photo they are stretched a little, so that both ways around end at its middle.
+
+    Args:
+        azimuth: radians from the photo's middle, of any number of turns.
+        half: half the field of view, below pi / 2.
+    """
+    azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
+    beside = math.pi - half
+    widths = (beside / (2 * half) - 0.5).round() + 0.5
+    size = azimuth.abs()
+    size = torch.minimum(size, half) + (size - half).clamp(min=0) * 2 * half * widths / beside
+    return azimuth.sign() * (half - (torch.remainder(size + half, 4 * half) - 2 * half).abs())
 
 
 def _world_rays(pose: Tensor, intrinsics: Tensor, height: int, width: int) -> Tensor:

@@ -148,14 +148,14 @@ def test_two_processes_learn_as_one_with_twice_the_batch(photos: Path, clips: Pa
                                                          tmp_path: Path) -> None:
     # All of what is a number of things is halved, so that the ranks' pools are together the one;
     # flights start anew in between, into photos of their own rank, and some are steered.
-    rates = ('iterations=6', 'precision=float64', 'generator_rate=2e-5',
+    rates = ('iterations=4', 'precision=float64', 'generator_rate=2e-5',
              'discriminator_rate=2e-5', 'pool_age=5', 'pool_growth=0.1')
     one, two = (
         losses_of(ranks, 'aerial', str(photos), str(clips), str(tmp_path / str(ranks)), *SMALL,
                   *rates, *(f'{name}={count // ranks}' for name, count in (
                       ('batch_size', 2), ('clip_batch', 2), ('pool_flights', 4),
                       ('pool_batch', 2)))) for ranks in (1, 2))
-    assert len(one) == 6
+    assert len(one) == 4
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-4, abs=1e-9)
 

@@ -344,7 +344,8 @@ def test_far_land_is_no_sky() -> None:
     sky, far = detect_sky(flight.frame.image), flight.frame.sky
     assert sky.mean() < far.mean() - 0.02
     turned = camera.compose(camera.level_pose(0.1), flight.frame.pose)
-    measures = measure([flight.frame, flight.step(turned)], torch.empty(0), Judges().load(), every=5)
+    frames = [flight.frame, flight.step(turned)]
+    measures = measure(frames, torch.empty(0), Judges().load(), every=5)
     found = measures.figures['sky_fraction']
     assert found[0] == pytest.approx(sky.mean().item(), abs=0.01)
     assert found[1] < found[0] - 0.05

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.filling import fill_holes
-from infinite_nature_ros.refining.anchor import hold_detail, measure_detail
+from infinite_nature_ros.refining.anchor import hold_detail, measure_detail, tanh
 from infinite_nature_ros.refining.grain import detail_of, shuffle_columns
 from infinite_nature_ros.refining.refiner import join_rgbd
 from infinite_nature_ros.refining.registry import register_model
@@ -92,8 +92,8 @@ class AerialRefiner(nn.Module):
         known = rendered.known
         view = torch.cat([2 * image - 1, _log_scaled(disparity), 2 * known - 1,
                           0.5 * shuffle_columns(state['grain'], image)], dim=1)
-        added = self.network(view.contiguous(memory_format=torch.channels_last),
-                             state['style']).to(image.dtype).tanh()
+        added = tanh(self.network(view.contiguous(memory_format=torch.channels_last),
+                                  state['style']).to(image.dtype))
         image = image + added[:, :3] * _between(_CHANGE, known)
         disparity = disparity * (added[:, 3:] * _between(_LOG_CHANGE, known)).exp()
         disparity = disparity.clamp(MIN_DISPARITY, MAX_DISPARITY)

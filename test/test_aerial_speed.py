@@ -1,4 +1,6 @@
-"""What was made fast computes what it is to: against plain forms."""
+"""What was made fast computes what it is to: against plain forms, and between runtimes."""
+
+import copy
 
 import pytest
 from scenes import sea
@@ -6,10 +8,14 @@ import torch
 from torch.nn import functional
 
 from infinite_nature_ros.pyramid import halve, resize
-from infinite_nature_ros.refining import anchor
+from infinite_nature_ros.refining import anchor, build_network, openvino_runtime
 from infinite_nature_ros.refining.anchor import hold_detail, measure_detail
+from infinite_nature_ros.rendering import Rendered
 
 SIZES = [(64, 96), (48, 80), (32, 32)]
+
+needs_openvino = pytest.mark.skipif(not openvino_runtime.has_openvino(),
+                                    reason='OpenVINO is optional and not installed')
 
 
 def picture(size, seed=0):
@@ -121,3 +127,82 @@ def test_resize_is_bilinear_with_its_gradient(size):
         gradients.append(given.grad)
     torch.testing.assert_close(*results)
     torch.testing.assert_close(*gradients)
+
+
+def finished_refiner():
+    """An ``aerial-small`` in eval mode that adds something, whose weights are random."""
+    torch.manual_seed(0)
+    refiner = build_network('aerial-small').eval()
+    for weight in refiner.parameters():
+        if weight.dim() == 4 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.02)
+    return refiner
+
+
+def view_of(image, disparity):
+    """A rendered view with a hole."""
+    known = torch.ones_like(disparity)
+    known[..., 20:30, 40:50] = 0
+    return Rendered(image * known, disparity * known, known)
+
+
+@needs_openvino
+@torch.no_grad()
+def test_openvino_refines_as_torch_does_and_repeats_itself(monkeypatch):
+    refiner = finished_refiner()
+    image, disparity = picture((64, 96))
+    view, state = view_of(image, disparity), refiner.begin(image, disparity)
+    fast, again = refiner.refine(view, state), refiner.refine(view, state)
+    first = {name: value[:1] for name, value in state.items()}
+    alone = refiner.refine(Rendered(view.image[:1], view.disparity[:1], view.known[:1]), first)
+    monkeypatch.setattr(openvino_runtime, 'has_openvino', lambda: False)
+    plain = refiner.refine(view, state)
+    for one, same, single, other in zip(fast, again, alone, plain, strict=True):
+        assert torch.equal(one, same)
+        assert (one[:1] - single).abs().max() < 1e-5
+        assert (one - other).abs().max() < 1e-4
+
+
+@needs_openvino
+@torch.no_grad()
+def test_bf16_is_near_and_other_precisions_are_refused():
+    refiner = finished_refiner()
+    image, disparity = picture((64, 96))
+    view, state = view_of(image, disparity), refiner.begin(image, disparity)
+    exact, _ = refiner.refine(view, state)
+    refiner.precision = 'bf16'
+    rough, _ = refiner.refine(view, state)
+    assert (rough - exact).abs().max() < 2e-2
+    refiner.precision = 'int3'
+    with pytest.raises(ValueError, match='int3.*bf16'):
+        refiner.refine(view, state)
+
+
+@needs_openvino
+@torch.no_grad()
+def test_openvino_notices_that_weights_changed_and_copies_are_their_own():
+    runtime = openvino_runtime.OpenVinoRuntime()
+    network = torch.nn.Conv2d(1, 1, 1).eval()
+    network.weight.fill_(2)
+    network.bias.fill_(0)
+    ones = torch.ones(1, 1, 4, 4)
+    assert torch.equal(runtime.run(network, ones), 2 * ones)
+    other = copy.deepcopy(runtime)
+    network.weight.fill_(3)
+    assert torch.equal(runtime.run(network, ones), 3 * ones)
+    network.weight = torch.nn.Parameter(torch.full((1, 1, 1, 1), 4.0))
+    assert torch.equal(runtime.run(network, ones), 4 * ones)
+    assert torch.equal(other.run(network, ones), 4 * ones)
+
+
+@needs_openvino
+def test_openvino_stays_away_from_training():
+    network = torch.nn.Conv2d(1, 1, 1)
+    ones = torch.ones(1, 1, 4, 4)
+    with torch.no_grad():
+        assert not openvino_runtime.fits_openvino(network, ones)
+        assert openvino_runtime.fits_openvino(network.eval(), ones)
+        assert not openvino_runtime.fits_openvino(network, ones.bfloat16())
+        with torch.autocast('cpu', torch.bfloat16):
+            assert not openvino_runtime.fits_openvino(network, ones)
+    assert not openvino_runtime.fits_openvino(network, ones)

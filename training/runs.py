@@ -117,7 +117,7 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
     return trainer
 
 
-def export(folder: Path, out: Path, checkpoint: str = 'best') -> Path:
+def export(folder: Path, out: Path, checkpoint: str = 'best', *, half: bool = False) -> Path:
     """Write the averaged weights of a run as a file to fly with.
 
     Args:
@@ -125,12 +125,14 @@ def export(folder: Path, out: Path, checkpoint: str = 'best') -> Path:
         out: file to write, ``.safetensors``.
         checkpoint: 'best' by validation (the newest where nothing was validated), 'newest', or
             the name of one, as 'step-00000500'.
+        half: write them in half precision, a file of half the size.
 
     Returns:
         The checkpoint that it was made of.
 
     Raises:
-        ValueError: if there is no such run or checkpoint, or it is damaged.
+        ValueError: if there is no such run or checkpoint, or it is damaged, or half precision
+            can't hold its weights.
         OSError: if the file can't be written.
     """
     config = read_config(folder)
@@ -141,7 +143,7 @@ def export(folder: Path, out: Path, checkpoint: str = 'best') -> Path:
                              for name, value in groups['ema'].items()
                              if name.startswith(_EMA_PREFIX)})
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(network.float(), out, provenance=json.dumps(facts, sort_keys=True))
+    save_weights(network.float(), out, provenance=json.dumps(facts, sort_keys=True), half=half)
     return chosen
 
 

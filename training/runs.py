@@ -66,7 +66,7 @@ class PhotoFiles:
 def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
           validation: Sequence[Path] = (), photo_files: PhotoFiles = PhotoFiles(),
           resume: bool = False, start_from: Path | None = None,
-          vgg: Path | None = None) -> Trainer:
+          vgg: Path | None = None, until: int | None = None) -> Trainer:
     """Train, from the start or from where a run ended.
 
     Args:
@@ -81,6 +81,8 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
         resume: go on from the newest checkpoint.
         start_from: another run, whose networks this one begins with.
         vgg: weights of VGG16; ``None`` takes the fetched ones.
+        until: iterations to end at, where that is before the configured ones; what grows over
+            the run grows as if it went on.
 
     Returns:
         The trainer, at the end of its run.
@@ -112,7 +114,7 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
         partial_file.replace(folder / CONFIG_FILE)
     if not (resume and trainer.resume()) and start_from is not None:
         trainer.start_from(start_from)
-    trainer.run(_batches(learned, config, trainer), validation_batches)
+    trainer.run(_batches(learned, config, trainer), validation_batches, until)
     trainer.close()
     return trainer
 

@@ -17,7 +17,7 @@ from infinite_nature_ros.depth_sources import estimate_disparity
 from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.photos import load_photo
 from infinite_nature_ros.refining import create_model, Refiner
-from infinite_nature_ros.sky import far_matte, SkyDome
+from infinite_nature_ros.sky import keep_far, SkyDome
 from infinite_nature_ros.skyline import detect_sky, level_with_skyline
 from infinite_nature_ros.stepping import Stepper
 
@@ -283,9 +283,7 @@ def _first_frame(image: Tensor, disparity: Tensor, intrinsics: Tensor, pose: Ten
         if matte.shape != disparity.shape:
             raise ValueError(f'sky is {tuple(matte.shape)}; give {tuple(disparity.shape)}')
         _check_range(matte, 'sky', 0.0, 1.0)
-        matte = far_matte(matte, disparity, pose.expand(batch, 3, 4), intrinsics)
-        floor = torch.full_like(disparity, camera.MIN_DISPARITY)
-        disparity = torch.where(matte > 0.5, floor, disparity)
+        matte, disparity = keep_far(matte, disparity, pose.expand(batch, 3, 4), intrinsics)
     return Frame(image, disparity, torch.ones_like(disparity), pose.expand(batch, 3, 4),
                  intrinsics.expand(batch, 4), matte)
 

@@ -2,8 +2,9 @@
 
 Warped frame by frame the sky would swell and blur. Here it is a layer of its own: a matte says
 where it is, the first photo says what it looks like (as in InfiniteNature-Zero, which warps the
-sky by rotation only). Around the matte's edge the ground's depth is extended under the sky, so
-that the skyline moves as one sharp silhouette.
+sky by rotation only). Land too far to come nearer in a flight is part of it. Around the matte's
+edge the ground's depth is extended under the sky, so that the skyline moves as one sharp
+silhouette.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class SkyDome:
         if sky is None:
             return None
         # Pixels at the matte's edge hold some ground; they don't count.
-        certain = (functional.avg_pool2d(sky, 5, stride=1, padding=2) > 0.99).to(sky.dtype)
+        certain = functional.avg_pool2d(sky, 5, stride=1, padding=2, count_include_pad=False) > 0.99
+        certain = certain.to(sky.dtype)
         filled = push_pull(photo.image, certain + LEAST_WEIGHT, certain)
         return cls(torch.cat([filled, sky], dim=1), photo.pose, photo.intrinsics)
 
@@ -88,12 +90,9 @@ class SkyDome:
         """Look from another camera: the photo is warped by the rotation between them alone."""
         height, width = self.layers.shape[-2:]
         x, y, z = _world_rays(pose, intrinsics, height, width).unbind(1)
-        # Fold the azimuth into the photo's field of view, mirrored at its borders.
         half = torch.atan(0.5 / self.intrinsics[:, 0])[:, None, None]
         ahead = torch.atan2(self.pose[:, 2, 0], self.pose[:, 2, 2])[:, None, None]
-        azimuth = torch.atan2(x, z) - ahead
-        azimuth = (torch.remainder(azimuth + half, 4 * half) - 2 * half).abs() - half
-        azimuth = ahead - azimuth
+        azimuth = ahead + _fold(torch.atan2(x, z) - ahead, half)
         rise = (y / torch.hypot(x, z).clamp(min=1e-6)).clamp(-_HIGHEST, _HIGHEST)
         direction = torch.stack([azimuth.sin(), rise, azimuth.cos()], dim=1).flatten(2)
         point = (self.pose[..., :3] @ direction).unflatten(2, (height, width))
@@ -103,6 +102,23 @@ class SkyDome:
         seen = functional.grid_sample(self.layers, grid, padding_mode='reflection',
                                       align_corners=False)
         return SkyView(*seen.split((3, 1), dim=1))
+
+
+def _fold(azimuth: Tensor, half: Tensor) -> Tensor:
+    """Fold azimuths into a photo's field of view, mirrored at its borders again and again.
+
+    Beyond the photo they are stretched a little, so that both ways around end at its middle.
+
+    Args:
+        azimuth: radians from the photo's middle, of any number of turns.
+        half: half the field of view, below pi / 2.
+    """
+    azimuth = torch.remainder(azimuth + math.pi, 2 * math.pi) - math.pi
+    beside = math.pi - half
+    widths = (beside / (2 * half) - 0.5).round() + 0.5
+    size = azimuth.abs()
+    size = torch.minimum(size, half) + (size - half).clamp(min=0) * 2 * half * widths / beside
+    return azimuth.sign() * (half - (torch.remainder(size + half, 4 * half) - 2 * half).abs())
 
 
 def _world_rays(pose: Tensor, intrinsics: Tensor, height: int, width: int) -> Tensor:
@@ -143,6 +159,18 @@ def far_matte(sky: Tensor, disparity: Tensor, pose: Tensor, intrinsics: Tensor) 
     x, y, z = _world_rays(pose, intrinsics, *sky.shape[-2:])[:, :, None].unbind(1)
     rises = y < _HORIZON * torch.hypot(x, z)
     return torch.maximum(sky, ((disparity < FAR_DISPARITY) & rises).to(sky.dtype))
+
+
+def keep_far(sky: Tensor, disparity: Tensor, pose: Tensor,
+             intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """Count all that is far as sky, as a first frame does; arguments as of ``far_matte``.
+
+    Returns:
+        Its matte ``[B, 1, H, W]``, and the disparity, as small as can be there.
+    """
+    matte = far_matte(sky, disparity, pose, intrinsics)
+    floor = torch.full_like(disparity, camera.MIN_DISPARITY)
+    return matte, torch.where(matte > 0.5, floor, disparity)
 
 
 def warped_matte(rendered_sky: Tensor, rendered: Rendered, pose: Tensor, intrinsics: Tensor,

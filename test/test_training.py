@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
 from torch import Tensor
+from train_probe import losses_of
 
 from infinite_nature_ros import Flight
 from infinite_nature_ros.commands import main
@@ -133,55 +134,21 @@ def fly_ten_frames(photo: str, model: Path) -> None:
             one.destroy_node()
 
 
-# Losses of 20 steps, written by rank 0; the batch of all processes is the same.
-PARALLEL = """
-import json, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from infinite_nature_training import runs
-from infinite_nature_training.configs import load_config
-from infinite_nature_training.trainer import Trainer
-
-losses = []
-log = Trainer._log
-
-def remember(self, *arguments):
-    log(self, *arguments)
-    losses.append(dict(self.history))
-
-Trainer._log = remember
-config, source, out, *settings = sys.argv[1:]
-trainer = runs.train(load_config(config).changed(settings), [Path(source)], Path(out))
-if trainer.processes[0] == 0:
-    (Path(out) / 'losses.json').write_text(json.dumps(losses))
-"""
-
-
 @pytest.mark.parametrize(('config', 'more'), [
     ('residual-tiny', ('divergence_weight=0.01', 'lead_steps=2')),
     ('zero-tiny', ('cycle_iterations=4', 'growth_iterations=4', 'r1_every=4'))])
 def test_two_processes_learn_as_one_with_twice_the_batch(
         bags: Path, tmp_path: Path, config: str, more: tuple[str, ...]) -> None:
     source = bags if config == 'residual-tiny' else write_photos(tmp_path)
-    script = tmp_path / 'train.py'
-    script.write_text(PARALLEL)
     # Adam's first steps blow rounding up, ever more at higher rates.
     small = [*SMALL, 'iterations=20', 'precision=float64', 'generator_rate=2e-5',
              'discriminator_rate=2e-5', 'validate_every=100', *more]
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2',
-                '--master-port', '0', '--rdzv-backend', 'c10d', '--rdzv-endpoint', 'localhost:0',
-                str(script)]
-    found = {}
-    for name, start, batch in (('one', [sys.executable, str(script)], 2), ('two', torchrun, 1)):
-        done = subprocess.run(
-            [*start, config, str(source), str(tmp_path / name), *small, f'batch_size={batch}'],
-            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        found[name] = json.loads((tmp_path / name / 'losses.json').read_text())
-    assert len(found['one']) == 20
-    for one, two in zip(found['one'], found['two'], strict=True):
-        assert two == pytest.approx(one, rel=1e-4, abs=0)
+    one, two = (
+        losses_of(ranks, config, str(source), '', str(tmp_path / str(ranks)), *small,
+                  f'batch_size={2 // ranks}') for ranks in (1, 2))
+    assert len(one) == 20
+    for alone, together in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, rel=1e-4, abs=0)
 
 
 def test_accumulated_batches_are_one_batch(bags: Path, tmp_path: Path) -> None:

@@ -42,13 +42,11 @@ class AerialRollout:
         cycle: around the photos.
         along: ``[B, T, 4, H, W]`` frames along the clips; ``None`` without clips.
         path: ``[steps * N, 4, H, W]`` frames of flights, with gradient.
-        known: ``[steps * N, 1, H, W]`` what of them was carried over.
     """
 
     cycle: Cycle
     along: Tensor | None
     path: Tensor
-    known: Tensor
 
 
 class AerialUnroller(nn.Module):
@@ -76,14 +74,13 @@ class AerialUnroller(nn.Module):
             fine: ``[B, 3, n * H, n * W]`` the photos, larger.
             elsewhere: ``[B, 3, 4]`` poses that the cycles lead to.
             flights: advanced in place.
-            steps: by so many steps.
+            steps: by how many steps.
             clip: first frames of clips, the poses ``[B, T, 3, 4]`` that follow, and how many of
                 these are flown without gradient.
         """
         cycle = self._cycle(photo, fine, elsewhere)
         along = None if clip is None else self._follow(*clip)
-        path, known = self._fly(flights, steps)
-        return AerialRollout(cycle, along, path, known)
+        return AerialRollout(cycle, along, self._fly(flights, steps))
 
     def _cycle(self, photo: Frame, fine: Tensor, elsewhere: Tensor) -> Cycle:
         with torch.no_grad():
@@ -103,18 +100,16 @@ class AerialUnroller(nn.Module):
             frames.append(rgbd(frame))
         return torch.stack(frames[lead:], dim=1)
 
-    def _fly(self, flights: Flights, steps: int) -> tuple[Tensor, Tensor]:
-        stepper, frame = self._stepper(flights.start), flights.frame
-        frames, known = [], []
+    def _fly(self, flights: Flights, steps: int) -> Tensor:
+        stepper, frame, frames = self._stepper(flights.start), flights.frame, []
         for _ in range(steps):
             seen = frame.map(lambda value: value.detach().float())
             with torch.autocast(seen.image.device.type, enabled=False):
                 target = flights.pilot.next_pose(seen).to(frame.pose)
             frame = stepper.advance(frame, target, flights.state, torch.ones_like(frame.known))
             frames.append(rgbd(frame))
-            known.append(frame.known)
         flights.frame = frame.map(Tensor.detach)
-        return torch.cat(frames), torch.cat(known)
+        return torch.cat(frames)
 
     def _stepper(self, frame: Frame) -> Stepper:
         with torch.no_grad():

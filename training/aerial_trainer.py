@@ -40,10 +40,13 @@ class AerialTrainer(Trainer):
         """Build networks, pool and feature distance; arguments as of ``Trainer``."""
         super().__init__(config, folder, perceptual, provenance)
         self._features = self._place(FeatureDistance())
-        self._pool = PhotoPool(config, self.device)
+        self._pool = PhotoPool(config, self.device, self.processes)
         self._companions['pool'] = self._pool
 
     def _make_unroller(self, refiner: TrainableRefiner) -> nn.Module:
+        if refiner.noise_length:
+            raise ValueError(f'model {self.config.model!r} draws its style at random, and flights '
+                             'are not trained with that; give aerial-small, or learn from photos')
         return AerialUnroller(refiner, grounding=self.config.train_grounding,
                               backend=self.config.backend)
 
@@ -52,8 +55,7 @@ class AerialTrainer(Trainer):
 
     def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], AerialRollout]:
         losses, made = self._teach_refiner(batch)
-        if self.discriminator is not None:
-            losses |= self._teach_discriminator(made, batch)
+        losses |= self._teach_discriminator(made, batch)
         return {name: loss.detach() for name, loss in losses.items()}, made
 
     def _teach_refiner(self, batch: Batch) -> tuple[dict[str, Tensor], AerialRollout]:
@@ -64,20 +66,16 @@ class AerialTrainer(Trainer):
         made = self._unroller(photo, batch['fine'][:, 0], elsewhere.to(photo.pose), flights,
                               config.pool_steps, self._clip(batch))
         self._pool.put(flights)
-        losses = self._compare(made)
+        losses = {'cycles': self._difference(made.cycle.refined, made.cycle.target)}
         if made.along is not None:
             real = torch.cat([batch[f'{CLIP}image'], batch[f'{CLIP}disparity']], dim=2)
             real = real[:len(made.along), 1 + self._lead():][:, :config.rollout_steps]
-            losses['clips'] = self._difference(made.along.flatten(0, 1), real.flatten(0, 1))
-        if self.discriminator is not None:
-            losses['adversarial'] = config.pool_weight * generator_loss(self._look(made.path))
+            losses['clips'] = config.clip_weight * self._difference(made.along.flatten(0, 1),
+                                                                    real.flatten(0, 1))
+        losses['adversarial'] = config.pool_weight * generator_loss(self._look(made.path))
         self._check(losses, batch)
         self._move(sum(losses.values()), self._generator_optimizer, self.refiner)
         return losses, made
-
-    def _compare(self, made: AerialRollout) -> dict[str, Tensor]:
-        """Differences from what is real: of a cycle's end, and of frames along clips."""
-        return {'cycles': self._difference(made.cycle.refined, made.cycle.target)}
 
     def _difference(self, made: Tensor, real: Tensor) -> Tensor:
         """Weighted difference of RGB-D ``[N, 4, H, W]``, in pixels and in features."""
@@ -109,7 +107,8 @@ class AerialTrainer(Trainer):
         real = made.cycle.target
         of_real, of_fake = part_judgements(self._judge(torch.cat([real, made.path.detach()])),
                                            len(real))
-        losses = {'discriminator': discriminator_loss(of_real, of_fake)}
+        losses = {'discriminator': (self.config.adversarial_weight
+                                    * discriminator_loss(of_real, of_fake))}
         self._check(losses, batch)
         self._move(sum(losses.values()), self._discriminator_optimizer, self.discriminator)
         return losses

@@ -42,7 +42,7 @@ class Augmentation:
                 raise ValueError(f'{name} is {value}; give a value from 0 to 1')
 
     def apply(self, sample: dict[str, Tensor], random: np.random.Generator) -> dict[str, Tensor]:
-        """Return an augmented sample; its image is uint8 ``[B, 3, H, W]``, the rest any type."""
+        """Return an augmented sample; image and fine are uint8 RGB, the rest any type."""
         flips = random.random() < self.flip
         brightness, contrast, saturation, hue = (
             random.uniform(-1, 1, 4)
@@ -59,8 +59,9 @@ def mirror(sample: dict[str, Tensor]) -> dict[str, Tensor]:
     With M = diag(-1, 1, 1) a pose [R | t] becomes [M R M | M t], and cx becomes 1 - cx.
 
     Args:
-        sample: image ``[B, 3, H, W]``, disparity and perhaps sky ``[B, 1, H, W]``, pose
-            ``[B, 3, 4]``, intrinsics ``[B, 4]``; whatever else it holds stays.
+        sample: image ``[B, 3, H, W]``, disparity and perhaps sky ``[B, 1, H, W]`` and fine
+            ``[B, 3, n * H, n * W]``, pose ``[B, 3, 4]``, intrinsics ``[B, 4]``; whatever else it
+            holds stays.
     """
     pose, intrinsics = sample['pose'], sample['intrinsics']
     axes = pose.new_tensor([-1.0, 1.0, 1.0])

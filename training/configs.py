@@ -56,6 +56,8 @@ class TrainingConfig:
 
     # Flights: clips of a batch that are flown along, of those that come with its photos.
     clip_batch: int = 2
+    # Flights: weight of what is compared along clips, beside that of cycles.
+    clip_weight: float = 0.15
     # Flights: weight of the distance in features of EfficientNet-Lite0.
     feature_weight: float = 0.0
     # Photos: weight of the L1 loss on disparity alone (Zero has none on RGB).
@@ -142,17 +144,20 @@ class TrainingConfig:
                  f'size is {height} x {width}; give multiples of {_DIVISOR}, at least 64')
         for name in ('rollout_steps', 'batch_size', 'accumulate', 'iterations', 'log_every',
                      'picture_every', 'checkpoint_every', 'keep_checkpoints', 'validate_every',
-                     'validation_sequences', 'discriminator_width', 'r1_every'):
+                     'validation_sequences', 'discriminator_width', 'r1_every', 'clip_batch',
+                     'pool_steps', 'pool_age'):
             _require(getattr(self, name) >= 1, f'{name} is {getattr(self, name)}; give 1 or more')
         _require(self.learns_from in ('sequences', 'photos', 'flights'),
                  f'learns_from is {self.learns_from!r}; give sequences, photos or flights')
         _require(self.learns_from != 'photos' or not self.pool_flights,
                  'pool_flights are of sequences; photos have flights of their own')
+        _require(self.learns_from != 'flights' or self.pool_flights > 0,
+                 f'pool_flights is {self.pool_flights}; what learns from flights needs 1 or more')
         _require(0 < self.crop[0] <= self.crop[1] <= 1,
                  f'crop is {self.crop}; give least and greatest share, above 0 and up to 1')
         weights = [field.name for field in fields(self) if field.name.endswith('_weight')]
         for name in ('lead_steps', 'cycle_iterations', 'growth_iterations', 'gradient_steps',
-                     *weights):
+                     'pool_flights', *weights):
             _require(getattr(self, name) >= 0, f'{name} is {getattr(self, name)}; give 0 or more')
         _require(self.adversarial_weight > 0 or not self.feature_matching_weight,
                  'feature_matching_weight needs a discriminator; set it to 0 as well')

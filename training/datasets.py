@@ -170,8 +170,7 @@ class SequenceDataset(EpochDataset):
                 f'{path} has {len(centres)} frame{"s" * (len(centres) != 1)} to use; '
                 f'a sequence of {self._steps} steps needs {self._steps + 1}'))
             return None
-        return _Starts(path, clip, begin + frames,
-                       strides[frames])
+        return _Starts(path, clip, begin + frames, strides[frames])
 
     def _skip(self, path: Path, error: ClipError) -> None:
         if self._strict:
@@ -197,9 +196,9 @@ def to_float(batch: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[
         dtype: of the result.
 
     Returns:
-        The same with image ``[..., 3, H, W]`` and, where they are there, fine and sky
-        ``[..., 1, H, W]`` in [0, 1], and disparity, pose and intrinsics, all of that type; those
-        of clips that go with photos (``CLIP``) as well.
+        The same with image ``[..., 3, H, W]`` and, where they are there, sky ``[..., 1, H, W]``
+        and fine (``PhotoDataset``) in [0, 1], and disparity, pose and intrinsics, all of that
+        type; those of clips that go with photos (``CLIP``) as well.
     """
     converted = {}
     for name, value in batch.items():

@@ -98,7 +98,8 @@ class PhotoDataset(EpochDataset):
             augmentation: what is changed at random; ``None`` for nothing.
             shuffle: an order of its own for each epoch; otherwise always that of the names.
             seed: draws order, crops and augmentation; at least 0.
-            fine: also give each crop so many times as large, where it is 2 or more.
+            fine: also give each crop so many times as large, where it is 2 or more; photos should
+                have the pixels for it.
             strict: raise for a file that is no photo, instead of skipping it with a warning.
 
         Raises:
@@ -109,6 +110,8 @@ class PhotoDataset(EpochDataset):
         super().__init__(shuffle=shuffle, seed=seed)
         self._size = check_size(size)
         self._crop = _check_crop(crop)
+        if fine < 0:
+            raise ValueError(f'fine is {fine}; give 0, or 2 or more')
         self._fine = fine
         if not 0 < most_sky <= 1:
             raise ValueError(f'most_sky is {most_sky}; give a share above 0, up to 1')
@@ -154,7 +157,8 @@ class PhotoDataset(EpochDataset):
             A dictionary: image, uint8 ``[1, 3, H, W]`` RGB; disparity, float16 ``[1, 1, H, W]`` in
             [0.01, 1], bottomed in the sky; sky, uint8 ``[1, 1, H, W]``, 255 in the sky; pose,
             float64 ``[1, 3, 4]`` world to camera, at the origin, level with the skyline of the
-            crop; intrinsics, float64 ``[1, 4]``; photo, its name; index, the given one.
+            crop; intrinsics, float64 ``[1, 4]``; photo, its name; index, the given one; with
+            ``fine``, that too, uint8 ``[1, 3, fine * H, fine * W]``.
             :func:`datasets.to_float` makes of it, or of a batch, what the core takes.
 
         Raises:

@@ -17,8 +17,13 @@ from infinite_nature_ros.refining import TrainableRefiner
 from infinite_nature_training.aerial_rollout import Flights
 from infinite_nature_training.configs import TrainingConfig
 
-# Steering of flights, once in so many advances: offset of the look target along x and y.
-_STEERED, _STEERING = 6, (0.35, 0.08)
+# Steering of flights: how likely a flight is steered when it is taken, and the greatest offset of
+# its look target along x and y.
+_STEERED, _STEERING = 1 / 6, (0.35, 0.08)
+
+# A flight begins anew at a share of the oldest age, this one or more, up to 1: if all had the
+# same limit, all would begin at once.
+_YOUNGEST = 0.3
 
 _FRAME, _START, _STATE, _PILOT = 'frame.', 'start.', 'state.', 'pilot.'
 
@@ -26,18 +31,23 @@ _FRAME, _START, _STATE, _PILOT = 'frame.', 'start.', 'state.', 'pilot.'
 class PhotoPool:
     """Flights that are kept running, and started anew when they are old.
 
+    The pools of several processes are together the one that a single process with as many flights
+    would have. Checkpoints hold that of the first process; all go on with it.
+
     Args:
         config: number of flights, how many are advanced at once, until which age.
         device: where they are kept.
+        processes: rank of this process, and how many there are.
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainingConfig, device: torch.device,
+                 processes: tuple[int, int] = (0, 1)) -> None:
         self._config = config
         self._device = device
+        self._processes = processes
         self._flights: dict[str, Tensor] = {}
         self._turn = 0
-        self.ages = torch.zeros(0)
-        """Ages in frames of the flights taken last."""
+        self._chosen = torch.arange(0, device=device)
 
     @torch.no_grad()
     def take(self, refiner: TrainableRefiner, photo: Frame, progress: float) -> Flights:
@@ -51,14 +61,14 @@ class PhotoPool:
         config = self._config
         grown = min(1.0, progress / config.pool_growth)
         limit = max(config.pool_steps, round(config.pool_age * grown))
-        self._chosen = (self._turn + torch.arange(config.pool_batch)) % config.pool_flights
+        turns = self._turn + torch.arange(config.pool_batch, device=self._device)
+        self._chosen = turns % config.pool_flights
         self._turn += config.pool_batch
         self._restart(refiner, photo, limit)
         flights = {name: value[self._chosen] for name, value in self._flights.items()}
-        self.ages = flights['age']
         pilot = Autopilot(flights[f'{_FRAME}intrinsics'].float())
         pilot.load_state_dict(_part(flights, _PILOT))
-        self._steer(pilot)
+        pilot.steer(self._steered(flights[f'{_PILOT}offsets']))
         return Flights(Frame(**_part(flights, _FRAME)), Frame(**_part(flights, _START)),
                        _part(flights, _STATE), pilot)
 
@@ -71,31 +81,46 @@ class PhotoPool:
             self._flights[name][self._chosen] = value.detach().to(self._flights[name])
         self._flights['age'][self._chosen] += self._config.pool_steps
 
-    def _steer(self, pilot: Autopilot) -> None:
+    @property
+    def _numbers(self) -> Tensor:
+        """Numbers of the chosen flights among those of all processes."""
+        rank, ranks = self._processes
+        return self._chosen * ranks + rank
+
+    def _steered(self, offsets: Tensor) -> Tensor:
         """Turn now and then: a flight that only goes ahead never sees what lies beside it."""
-        if self._turn // self._config.pool_batch % _STEERED == 0:
-            random = np.random.default_rng((self._config.seed, self._turn))
-            offsets = random.uniform(-1, 1, (len(self._chosen), 2)) * _STEERING
-            pilot.steer(torch.tensor(offsets, dtype=torch.float32, device=self._device))
+        take, steered = self._turn // self._config.pool_batch, offsets.clone()
+        for row, number in enumerate(self._numbers.tolist()):
+            random = np.random.default_rng((self._config.seed, take, number))
+            if random.random() < _STEERED:
+                steered[row] = torch.from_numpy(random.uniform(-1, 1, 2) * _STEERING)
+        return steered
 
     def _restart(self, refiner: TrainableRefiner, photo: Frame, limit: int) -> None:
-        rows = torch.arange(len(self._chosen)) % len(photo.image)
+        over = self._are_over(limit)
+        if not over.any():
+            return
+        rows = torch.arange(len(over), device=self._device) % len(photo.image)
         start = photo.map(lambda value: value[rows])
         state = refiner.style(start.image, start.disparity, None)
         fresh = {**_named(start.tensors(), _FRAME), **_named(start.tensors(), _START),
                  **_named(state, _STATE),
                  **_named(Autopilot(start.intrinsics.float()).state_dict(), _PILOT),
-                 'age': torch.zeros(len(rows), dtype=torch.int64)}
+                 'age': torch.zeros_like(rows)}
         if not self._flights:
             self._flights = {name: value.new_zeros(self._config.pool_flights, *value.shape[1:])
                              for name, value in fresh.items()}
             self._flights['age'] -= 1
-        age = self._flights['age'][self._chosen]
-        # Ages differ, or all would start anew at once: each flight has a limit of its own.
-        own = (limit * (0.3 + 0.7 * ((self._chosen * 7919) % 101) / 100)).long()
-        over = (age < 0) | (age >= own.clamp(min=1))
         for name, value in fresh.items():
-            self._flights[name][self._chosen[over]] = value[over]
+            self._flights[name][self._chosen[over]] = value[over].to(self._flights[name])
+
+    def _are_over(self, limit: int) -> Tensor:
+        """``[pool_batch]`` whether the chosen flights are too old, or aren't there yet."""
+        if not self._flights:
+            return torch.ones_like(self._chosen, dtype=torch.bool)
+        age = self._flights['age'][self._chosen]
+        share = _YOUNGEST + (1 - _YOUNGEST) * (self._numbers * 7919 % 101) / 100
+        return (age < 0) | (age >= (limit * share).long().clamp(min=1))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All flights, and whose turn it is."""

@@ -8,6 +8,8 @@ levels are mixed by random, fixed convolutions, and each mixture is judged by a 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
@@ -23,6 +25,9 @@ _MIXED, _WIDTH = 64, 64
 
 # The sides of a picture are cut by up to this share, somewhere: few photos stay many.
 _CUT = 0.125
+
+# The encoder halves a picture four times.
+_DIVISOR = 16
 
 
 class ProjectedDiscriminator(nn.Module):
@@ -66,11 +71,11 @@ class FeatureDistance(nn.Module):
         self.encoder = _frozen_encoder()
 
     def forward(self, made: Tensor, real: Tensor) -> Tensor:
-        """Mean distance of ``[B, 3, H, W]`` RGB in [0, 1]."""
+        """Mean distance of ``[B, 3, H, W]`` RGB in [0, 1]; only ``made`` gets a gradient."""
         with torch.no_grad():
             wanted = self.encoder.features(real.contiguous(memory_format=torch.channels_last))
         found = self.encoder.features(made.contiguous(memory_format=torch.channels_last))
-        return torch.stack([F.l1_loss(one, other) / other.abs().mean().clamp(min=1e-3)
+        return torch.stack([_relative_distance(one, other)
                             for one, other in zip(found, wanted, strict=True)]).mean()
 
 
@@ -90,6 +95,12 @@ class _Head(nn.Module):
         for layer in self.layers:
             features = F.leaky_relu(layer(features), _LEAK)
         return self.last(F.leaky_relu(self.own(features), _LEAK))
+
+
+def _relative_distance(made: Tensor, real: Tensor) -> Tensor:
+    """Mean L1 distance of features ``[B, C, h, w]``, each picture's relative to their size."""
+    sides = (1, 2, 3)
+    return ((made - real).abs().mean(sides) / real.abs().mean(sides).clamp(min=1e-3)).mean()
 
 
 def _frozen_encoder() -> SkyNetwork:
@@ -118,11 +129,14 @@ def _fixed(inputs: int, outputs: int, size: int, generator: torch.Generator) -> 
 
 
 def _cut(frames: Tensor) -> Tensor:
-    """Cut each frame at a place of its own, all to one size, divisible by 32."""
-    height, width = (int(side * (1 - _CUT)) // 32 * 32 for side in frames.shape[-2:])
-    # Drawn by the pictures themselves, so that a run that goes on draws the same.
-    generator = torch.Generator().manual_seed(int(frames.detach().double().sum() * 1e3))
-    tops, lefts = (torch.randint(side - part + 1, (len(frames),), generator=generator).tolist()
-                   for side, part in zip(frames.shape[-2:], (height, width), strict=True))
-    return torch.stack([frame[:, top:top + height, left:left + width]
-                        for frame, top, left in zip(frames, tops, lefts, strict=True)])
+    """Cut each frame at a place of its own, all to one size, divisible by 16."""
+    height, width = (int(side * (1 - _CUT)) // _DIVISOR * _DIVISOR for side in frames.shape[-2:])
+    parts = []
+    # Drawn by each picture itself: the same whatever it is judged with, and in a run that goes on.
+    for frame, drawn in zip(frames, frames.detach().double().sum((1, 2, 3)).tolist(), strict=True):
+        # One that isn't finite is told by the losses.
+        generator = torch.Generator().manual_seed(int(1e3 * drawn) if math.isfinite(drawn) else 0)
+        top, left = (int(torch.randint(side - part + 1, (), generator=generator))
+                     for side, part in zip(frame.shape[1:], (height, width), strict=True))
+        parts.append(frame[:, top:top + height, left:left + width])
+    return torch.stack(parts)

@@ -94,6 +94,10 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
         OSError: if something can't be read or written.
     """
     _claim(folder, resume)
+    if photo_files.clips and config.learns_from != 'flights':
+        raise ValueError('clips beside photos are learned from with configurations such as aerial, '
+                         f'which learn from flights; this one learns from {config.learns_from}')
+    beginning = None if start_from is None else _checkpoint(start_from, 'newest')
     if config.learns_from != 'sequences':
         learned = _photos(config, sources, photo_files)
         if photo_files.clips:
@@ -108,12 +112,12 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
     perceptual = PerceptualLoss(load_vgg16(vgg)) if config.perceptual_weight else None
     trainer = TRAINERS[config.learns_from](config, folder, perceptual,
                                            describe_run(learned.infos, config.seed))
+    if not (resume and trainer.resume()) and beginning is not None:
+        trainer.start_from(beginning)
     if trainer.processes[0] == 0:
         partial_file = folder / f'{CONFIG_FILE}.partial'
         partial_file.write_text(config.to_json(), encoding='utf-8')
         partial_file.replace(folder / CONFIG_FILE)
-    if not (resume and trainer.resume()) and start_from is not None:
-        trainer.start_from(start_from)
     trainer.run(_batches(learned, config, trainer), validation_batches, until)
     trainer.close()
     return trainer
@@ -137,8 +141,7 @@ def export(folder: Path, out: Path, checkpoint: str = 'best', *, half: bool = Fa
             can't hold its weights.
         OSError: if the file can't be written.
     """
-    config = read_config(folder)
-    chosen = _checkpoint(folder, config, checkpoint)
+    config, chosen = read_config(folder), _checkpoint(folder, checkpoint)
     groups, facts = load_checkpoint(chosen)
     network = build_learner(config)
     network.load_state_dict({name.removeprefix(_EMA_PREFIX): value
@@ -175,8 +178,9 @@ def _claim(folder: Path, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _checkpoint(folder: Path, config: TrainingConfig, name: str) -> Path:
-    checkpoints = Checkpoints(folder / 'checkpoints', config.keep_checkpoints)
+def _checkpoint(folder: Path, name: str) -> Path:
+    """Checkpoint of a run, as ``export`` takes its name."""
+    checkpoints = Checkpoints(folder / 'checkpoints', read_config(folder).keep_checkpoints)
     best, newest = checkpoints.best(), checkpoints.newest()
     if newest is None:
         raise ValueError(f'{folder} has no checkpoint yet; train on with --resume')

@@ -37,6 +37,7 @@ from infinite_nature_training.datasets import to_float
 from infinite_nature_training.discriminator import Judgement
 from infinite_nature_training.flight_pool import FlightPool
 from infinite_nature_training.losses import PerceptualLoss
+from infinite_nature_training.photo_pool import PhotoPool
 from infinite_nature_training.tracking import Tracker
 from infinite_nature_training.validation import Errors
 
@@ -84,7 +85,7 @@ class Trainer(ABC):
         self.history: dict[str, float] = {}
         self._provenance = dict(provenance or {})
         # What else goes into checkpoints, with a state_dict, by name.
-        self._companions: dict[str, FlightPool] = {}
+        self._companions: dict[str, FlightPool | PhotoPool] = {}
         # accelerate keeps one precision for the whole program; each run has its own here.
         AcceleratorState._reset_state()
         self._accelerator = Accelerator(
@@ -167,19 +168,16 @@ class Trainer(ABC):
             raise _of_another_run(checkpoint, error) from error
         return groups, facts
 
-    def start_from(self, folder: Path) -> None:
-        """Begin with the networks that another run ended with, at whatever size it trained.
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the networks and optimisers of another run, at whatever size it trained.
 
         Args:
-            folder: of the run, whose model and discriminator must be the same.
+            checkpoint: of the run, whose model and discriminator must be the same.
 
         Raises:
-            ValueError: if it has no checkpoint, or one of other networks.
+            ValueError: if it is damaged, or of other networks.
         """
-        newest = Checkpoints(folder / 'checkpoints', self.config.keep_checkpoints).newest()
-        if newest is None:
-            raise ValueError(f'{folder} has no checkpoint to start from; give the --out of a run')
-        self._load_networks(newest)
+        self._load_networks(checkpoint)
 
     def save(self) -> Path | None:
         """Write a checkpoint, in the main process; returns its folder there."""
@@ -279,12 +277,16 @@ class Trainer(ABC):
         """Ask the discriminator, without teaching it."""
         if self.discriminator is None:
             return []
-        self.discriminator.requires_grad_(False)
+        # Those alone: what never learns must not begin to afterwards.
+        learned = [one for one in self.discriminator.parameters() if one.requires_grad]
+        for parameter in learned:
+            parameter.requires_grad_(False)
         try:
             with self._accelerator.autocast():
                 return self.discriminator(frames)
         finally:
-            self.discriminator.requires_grad_(True)
+            for parameter in learned:
+                parameter.requires_grad_(True)
 
     def _move(self, loss: Tensor, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
         self._accelerator.backward(loss)

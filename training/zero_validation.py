@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from infinite_nature_ros.camera import MIN_DISPARITY
 from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.refining import Refiner
-from infinite_nature_ros.sky import far_matte, SkyDome
+from infinite_nature_ros.sky import keep_far, SkyDome
 from infinite_nature_ros.stepping import Stepper
 from infinite_nature_training.cameras import sample_previous_poses
 from infinite_nature_training.validation import Distance, Errors, mean_errors
@@ -21,8 +20,7 @@ def first_frame(batch: Mapping[str, Tensor]) -> Frame:
     """Frame that a flight into each photo of a batch begins with."""
     image, disparity, pose, intrinsics, sky = (
         batch[name][:, 0] for name in ('image', 'disparity', 'pose', 'intrinsics', 'sky'))
-    sky = far_matte(sky, disparity, pose, intrinsics)
-    disparity = torch.where(sky > 0.5, torch.full_like(disparity, MIN_DISPARITY), disparity)
+    sky, disparity = keep_far(sky, disparity, pose, intrinsics)
     return Frame(image, disparity, torch.ones_like(disparity), pose, intrinsics, sky)
 
 

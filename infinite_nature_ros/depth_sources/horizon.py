@@ -23,8 +23,8 @@ from infinite_nature_ros.skyline import detect_sky, find_skyline, Skyline
 _NEAREST = 0.4
 
 # Disparity of relief that barely rises above the horizon, and how much nearer it is taken to be
-# per picture height that it rises. A single picture doesn't tell; some 50 units leave a flight
-# its backdrop for a few hundred steps, and still let it come nearer.
+# per picture height that it rises. A single picture doesn't tell; some 50 units are far enough for
+# a flight to keep it as its backdrop (``sky.FAR_DISPARITY``), but for what towers over the camera.
 _FAR_RELIEF, _NEARER_PER_RISE = 0.012, 0.025
 
 # Relief that rises less than this (picture heights) is the line of the horizon itself.

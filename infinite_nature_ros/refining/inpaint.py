@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from infinite_nature_ros import camera
 from infinite_nature_ros.filling import fill_holes, LEAST_WEIGHT
+from infinite_nature_ros.refining.grain import detail_of, shuffle_columns
 from infinite_nature_ros.refining.registry import register_model
 from infinite_nature_ros.rendering import Rendered
 
@@ -31,7 +32,7 @@ class Inpaint:
     def begin(self, image: Tensor, disparity: Tensor,
               seed: int | None = None) -> dict[str, Tensor]:
         """See ``Refiner``; remembers the photo's means, and its detail's pattern and strength."""
-        detail = _detail(image)
+        detail = detail_of(image)
         strength = _strength(detail)
         land = (disparity > _LAND_DISPARITY).to(image.dtype) + LEAST_WEIGHT
         values = torch.cat([image, disparity.log()], dim=1)
@@ -42,23 +43,13 @@ class Inpaint:
     def refine(self, rendered: Rendered, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """See ``Refiner``. A pure function: the same view gives the same picture."""
         image, disparity = fill_holes(rendered, state['mean'])
-        missing = (state['strength'].square() - _strength(_detail(image)).square()).clamp(min=0)
-        return (image + missing.sqrt() * _shuffle(state['grain'], image)).clamp(0, 1), disparity
+        missing = (state['strength'].square() - _strength(detail_of(image)).square()).clamp(min=0)
+        grain = shuffle_columns(state['grain'], image)
+        return (image + missing.sqrt() * grain).clamp(0, 1), disparity
 
     def to(self, device: torch.device | str) -> Inpaint:
         """See ``Refiner``; there is nothing to move."""
         return self
-
-
-def _blur(image: Tensor) -> Tensor:
-    """Binomial 3 x 3 blur with a reflected border."""
-    padded = functional.pad(image, (1, 1, 1, 1), mode='reflect')
-    across = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
-    return (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 16
-
-
-def _detail(image: Tensor) -> Tensor:
-    return image - _blur(image)
 
 
 def _strength(detail: Tensor) -> Tensor:
@@ -68,14 +59,3 @@ def _strength(detail: Tensor) -> Tensor:
     # A box is separable, and twice as quick that way.
     rows = functional.avg_pool2d(padded, (1, _WINDOW), stride=1)
     return functional.avg_pool2d(rows, (_WINDOW, 1), stride=1).sqrt()
-
-
-def _shuffle(grain: Tensor, image: Tensor) -> Tensor:
-    """Shift the pattern sideways by an amount that the picture itself draws.
-
-    Grain that stood still on the screen would smear into streaks along the flow.
-    """
-    width = image.shape[3]
-    draw = (image * 255).round().long().sum((1, 2, 3)) * 7919 % width
-    column = (torch.arange(width, device=image.device) + draw[:, None]) % width
-    return grain.gather(3, column[:, None, None].expand_as(grain))

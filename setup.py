@@ -19,6 +19,7 @@ ROS = [
     'ros-std-msgs==5.3.6',
     'ros-std-srvs==5.3.6',
 ]
+EVALUATION = ['jinja2>=3.1', 'torchmetrics>=1.4']
 DATA = ['mcap>=1.6', 'pycolmap>=4', 'rosbags>=0.11']
 
 setup(
@@ -35,7 +36,7 @@ setup(
               TRAINING, *(f'{TRAINING}.{name}' for name in find_packages('training'))],
     package_dir={TRAINING: 'training'},
     package_data={PACKAGE: ['assets/*.safetensors', 'assets/*.xml', 'assets/photos/*'],
-                  TRAINING: ['*.csv', '*.txt']},
+                  TRAINING: ['*.csv', '*.txt', 'evaluation/*.csv', 'evaluation/*.jinja']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
@@ -61,11 +62,12 @@ setup(
     ],
     extras_require={
         'data': DATA,
+        'eval': [*DATA, *EVALUATION],
         'ray': ['ray>=2.40'],
         'train': [*DATA, 'accelerate>=1.0', 'tensorboard>=2.16'],
         'midas': ['timm>=0.9', 'torchvision'],
-        'test': ['colcon-core>=0.18', 'colcon-ros>=0.5', 'hypothesis>=6', 'pytest>=8',
-                 'ray>=2.40', 'ruff>=0.6', 'setuptools>=70.1'],
+        'test': [*EVALUATION, 'colcon-core>=0.18', 'colcon-ros>=0.5', 'hypothesis>=6',
+                 'pytest>=8', 'ray>=2.40', 'ruff>=0.6', 'setuptools>=70.1'],
     },
     entry_points={
         'console_scripts': [

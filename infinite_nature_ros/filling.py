@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from infinite_nature_ros import camera
+from infinite_nature_ros.pyramid import halve, resize
 from infinite_nature_ros.rendering import Rendered
 
 LEAST_WEIGHT = 1e-6
@@ -49,18 +50,24 @@ def push_pull(values: Tensor, weight: Tensor, known: Tensor, *,
     if max(height, width) == 1:
         return values
     sideways = level_steps > 0 and width > 1
-    half = (height if sideways else (height + 1) // 2, (width + 1) // 2)
-    coarse_weight = functional.adaptive_avg_pool2d(weight, half)
-    coarse_values = functional.adaptive_avg_pool2d(values * weight, half) / coarse_weight
+    coarse_weight = _shrink(weight, sideways)
+    coarse_values = _shrink(values * weight, sideways) / coarse_weight
     # One known pixel is enough to trust the average.
     pixels = 2 if sideways else 4
-    coarse_known = (functional.adaptive_avg_pool2d(known, half) * pixels).clamp(max=1)
+    coarse_known = (_shrink(known, sideways) * pixels).clamp(max=1)
     if level_steps == 1:
         coarse_weight = coarse_known + LEAST_WEIGHT
     coarse = push_pull(coarse_values, coarse_weight, coarse_known, level_steps=level_steps - 1)
-    smooth = functional.interpolate(coarse, size=(height, width), mode='bilinear',
-                                    align_corners=False)
-    return torch.lerp(smooth, values, known)
+    return torch.lerp(resize(coarse, (height, width)), values, known)
+
+
+def _shrink(values: Tensor, sideways: bool) -> Tensor:
+    """Means at half the width, and half the height unless it goes sideways; rounded up."""
+    height, width = values.shape[-2:]
+    if width % 2 == 0 and (sideways or height % 2 == 0):
+        return halve(values, sideways=sideways)
+    half = (height if sideways else (height + 1) // 2, (width + 1) // 2)
+    return functional.adaptive_avg_pool2d(values, half)
 
 
 def fill_holes(rendered: Rendered, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:

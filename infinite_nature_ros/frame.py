@@ -19,8 +19,8 @@ class Frame:
         known: ``[B, 1, H, W]`` in [0, 1]; 1 was carried over from the past, 0 was invented.
         pose: ``[B, 3, 4]`` world to camera, OpenCV axes.
         intrinsics: ``[B, 4]`` fx, fy, cx, cy, normalised.
-        sky: ``[B, 1, H, W]`` in [0, 1], 1 where the view shows the sky; ``None`` where the
-            flight does not keep a sky.
+        sky: ``[B, 1, H, W]`` in [0, 1], 1 where the view shows the sky, or land as far as it;
+            ``None`` where the flight does not keep a sky.
     """
 
     image: Tensor

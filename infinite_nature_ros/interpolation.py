@@ -84,9 +84,7 @@ def _prepare(frames: Frame) -> _Pair:
     dome = skies.SkyDome.of(frames)
     if dome is None:
         return _Pair(frames, torch.cat([frames.image, shown], dim=1), frames.disparity, None)
-    ground = skies.ground_layer(frames.image, frames.sky,
-                                dome.view(frames.pose, frames.intrinsics).image)
-    return _Pair(frames, torch.cat([ground, shown, frames.sky], dim=1),
+    return _Pair(frames, torch.cat([frames.image, shown, frames.sky], dim=1),
                  skies.ground_disparity(frames.disparity, frames.sky), dome)
 
 
@@ -105,7 +103,7 @@ def _between(pair: _Pair, fraction: float, backend: str) -> Frame:
     else:
         rendered_sky, (dome, expected) = rendered.image[:, 4:], pair.dome.view(*targets)
         mattes = skies.warped_matte(rendered_sky, view, *targets, expected)
-        view = skies.insert_sky(view, rendered_sky, mattes, dome)
+        view = skies.insert_sky(view, mattes, dome)
         known = torch.where(mattes > 0.5, view.known, known)
         matte = torch.lerp(*mattes.chunk(2), fraction)
         image, disparity = skies.keep_sky(*_blend(view, fraction), matte,

@@ -23,8 +23,10 @@ from infinite_nature_ros.commands import main
 from infinite_nature_ros.flight import Flight
 from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.parallel import Outcome
+from infinite_nature_ros.photos import sample_photos
 from infinite_nature_ros.refining import build_network, save_weights
 from infinite_nature_ros.rendering import Rendered
+from infinite_nature_ros.skyline import detect_sky
 from infinite_nature_training.bags import ClipError
 from infinite_nature_training.evaluation import measuring, summary, variants
 from infinite_nature_training.evaluation.measuring import measure
@@ -337,6 +339,18 @@ def still_frames(start: Frame, count: int) -> Iterator[Frame]:
         yield start.replace(pose=forward(0.2 * number, 0.1 * (number % 2)))
 
 
+def test_far_land_is_no_sky() -> None:
+    flight = Flight.from_photo(sample_photos()['valley'], size=SIZE, disparity='horizon', seed=0)
+    sky, far = detect_sky(flight.frame.image), flight.frame.sky
+    assert sky.mean() < far.mean() - 0.02
+    turned = camera.compose(camera.level_pose(0.1), flight.frame.pose)
+    frames = [flight.frame, flight.step(turned)]
+    measures = measure(frames, torch.empty(0), Judges().load(), every=5)
+    found = measures.figures['sky_fraction']
+    assert found[0] == pytest.approx(sky.mean().item(), abs=0.01)
+    assert found[1] < found[0] - 0.05
+
+
 def test_what_is_measured_on_a_flight(start: Frame) -> None:
     measures = measure(still_frames(start, 8), torch.cat([start.image, start.image / 2]),
                        Judges().load(), every=3)
@@ -348,6 +362,7 @@ def test_what_is_measured_on_a_flight(start: Frame) -> None:
     assert measures.style[[0, 3, 6]] == pytest.approx([0, 0, 0], abs=1e-6)
     assert {len(values) for values in measures.figures.values()} == {8}
     assert {'sharpness', 'disparity_median', 'sky_fraction'} <= measures.figures.keys()
+    assert not measures.figures['sky_fraction'].any()
     assert measures.comparisons['mse'][0] == 0
     assert measures.comparisons['mse'][1] == pytest.approx(
         (start.image / 2).square().mean().item(), rel=1e-4)

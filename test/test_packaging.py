@@ -50,6 +50,8 @@ def test_pip_install_gives_working_commands(sources, tmp_path):
         check_help(target / 'bin' / name, env=environment, cwd=tmp_path)
     assert (library / 'infinite_nature_training' / 'bags' / 'writer.py').exists()
     assert list((library / 'infinite_nature_ros' / 'assets' / 'photos').glob('*.jpg'))
+    for name in ('crops.csv', 'published.csv', 'report.html.jinja'):
+        assert (library / 'infinite_nature_training' / 'evaluation' / name).exists()
     share = target / 'share' / 'infinite_nature_ros'
     assert (share / 'launch' / 'fly.launch.py').exists()
     profile = 'fastdds_large_data.xml'

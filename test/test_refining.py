@@ -14,10 +14,13 @@ from torch import Tensor
 from infinite_nature_ros.refining import (
     build_network,
     create_model,
+    factory,
     list_models,
     Refiner,
     register_model,
     registry,
+    save_weights,
+    shipped,
 )
 from infinite_nature_ros.refining.official import import_official
 from infinite_nature_ros.refining.spade import add_spectral_norm
@@ -209,6 +212,25 @@ def test_default_is_a_refiner_without_weights():
     model = create_model('default')
     assert isinstance(model, Refiner)
     assert type(model) is type(create_model('inpaint'))
+
+
+def test_shipped_weights_fly_by_their_name_and_as_default(monkeypatch, tmp_path):
+    known = {name: registry.model_entry(name) for name in list_models() if name != 'aerial'}
+    monkeypatch.setattr(registry, '_models', known)
+    shipped.register_shipped(tmp_path)
+    assert 'aerial' not in list_models()
+    torch.manual_seed(0)
+    network = build_network('aerial-small')
+    save_weights(network, tmp_path / 'aerial_small.safetensors', provenance='')
+    shipped.register_shipped(tmp_path)
+    monkeypatch.setattr(factory, 'DEFAULT_MODEL', 'aerial')
+    assert 'aerial' in list_models()
+    assert not registry.model_entry('aerial').needs_weights
+    for name in ('aerial', 'default'):
+        weights = create_model(name).state_dict()
+        assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
+    with pytest.raises(ValueError, match=r'image_size.*leave them out'):
+        create_model('aerial', image_size=(64, 96))
 
 
 def test_networks_are_refiners_and_listed():

@@ -89,6 +89,25 @@ def test_half_precision_files_are_loaded_as_float32(path):
     assert {tensor.dtype for tensor in load_weights(path).state_dict().values()} == {torch.float32}
 
 
+def test_half_precision_halves_the_file(network, path):
+    full = path.stat().st_size
+    save_weights(network, path, provenance='', half=True)
+    assert path.stat().st_size < 0.52 * full
+    expected = network.state_dict()
+    assert all(torch.equal(tensor, expected[name].half().float())
+               for name, tensor in load_weights(path).state_dict().items())
+
+
+def test_half_precision_refuses_what_it_cannot_hold(network, path):
+    before = path.read_bytes()
+    network.generator.conv.bias.data[0] = -7e4
+    with pytest.raises(ValueError, match=r'generator\.conv\.bias has values up to 70000'):
+        save_weights(network, path, provenance='', half=True)
+    assert path.read_bytes() == before
+    save_weights(network, path, provenance='')
+    assert load_weights(path).generator.conv.bias[0] == -7e4
+
+
 def test_spectral_norm_is_folded_when_saved(network, path):
     add_spectral_norm(network).eval()
     save_weights(network, path, provenance='')

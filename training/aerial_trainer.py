@@ -70,7 +70,8 @@ class AerialTrainer(Trainer):
         if made.along is not None:
             real = torch.cat([batch[f'{CLIP}image'], batch[f'{CLIP}disparity']], dim=2)
             real = real[:len(made.along), 1 + self._lead():][:, :config.rollout_steps]
-            losses['clips'] = self._difference(made.along.flatten(0, 1), real.flatten(0, 1))
+            losses['clips'] = config.clip_weight * self._difference(made.along.flatten(0, 1),
+                                                                    real.flatten(0, 1))
         losses['adversarial'] = config.pool_weight * generator_loss(self._look(made.path))
         self._check(losses, batch)
         self._move(sum(losses.values()), self._generator_optimizer, self.refiner)

@@ -56,6 +56,8 @@ class TrainingConfig:
 
     # Flights: clips of a batch that are flown along, of those that come with its photos.
     clip_batch: int = 2
+    # Flights: weight of what is compared along clips, beside that of cycles.
+    clip_weight: float = 0.15
     # Flights: weight of the distance in features of EfficientNet-Lite0.
     feature_weight: float = 0.0
     # Photos: weight of the L1 loss on disparity alone (Zero has none on RGB).

@@ -66,7 +66,7 @@ class PhotoFiles:
 def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
           validation: Sequence[Path] = (), photo_files: PhotoFiles = PhotoFiles(),
           resume: bool = False, start_from: Path | None = None,
-          vgg: Path | None = None) -> Trainer:
+          vgg: Path | None = None, until: int | None = None) -> Trainer:
     """Train, from the start or from where a run ended.
 
     Args:
@@ -81,6 +81,8 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
         resume: go on from the newest checkpoint.
         start_from: another run, whose networks this one begins with.
         vgg: weights of VGG16; ``None`` takes the fetched ones.
+        until: iterations to end at, where that is before the configured ones; what grows over
+            the run grows as if it went on.
 
     Returns:
         The trainer, at the end of its run.
@@ -116,12 +118,12 @@ def train(config: TrainingConfig, sources: Sequence[Path], folder: Path, *,
         partial_file = folder / f'{CONFIG_FILE}.partial'
         partial_file.write_text(config.to_json(), encoding='utf-8')
         partial_file.replace(folder / CONFIG_FILE)
-    trainer.run(_batches(learned, config, trainer), validation_batches)
+    trainer.run(_batches(learned, config, trainer), validation_batches, until)
     trainer.close()
     return trainer
 
 
-def export(folder: Path, out: Path, checkpoint: str = 'best') -> Path:
+def export(folder: Path, out: Path, checkpoint: str = 'best', *, half: bool = False) -> Path:
     """Write the averaged weights of a run as a file to fly with.
 
     Args:
@@ -129,12 +131,14 @@ def export(folder: Path, out: Path, checkpoint: str = 'best') -> Path:
         out: file to write, ``.safetensors``.
         checkpoint: 'best' by validation (the newest where nothing was validated), 'newest', or
             the name of one, as 'step-00000500'.
+        half: write them in half precision, a file of half the size.
 
     Returns:
         The checkpoint that it was made of.
 
     Raises:
-        ValueError: if there is no such run or checkpoint, or it is damaged.
+        ValueError: if there is no such run or checkpoint, or it is damaged, or half precision
+            can't hold its weights.
         OSError: if the file can't be written.
     """
     config, chosen = read_config(folder), _checkpoint(folder, checkpoint)
@@ -144,7 +148,7 @@ def export(folder: Path, out: Path, checkpoint: str = 'best') -> Path:
                              for name, value in groups['ema'].items()
                              if name.startswith(_EMA_PREFIX)})
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(network.float(), out, provenance=json.dumps(facts, sort_keys=True))
+    save_weights(network.float(), out, provenance=json.dumps(facts, sort_keys=True), half=half)
     return chosen
 
 

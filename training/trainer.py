@@ -192,12 +192,14 @@ class Trainer(ABC):
         return self._checkpoints.save(self.step, groups, {
             'config': vars(self.config), 'metrics': self.history, **self._provenance})
 
-    def run(self, batches: Iterator[Batch], validation: Sequence[Batch] = ()) -> None:
+    def run(self, batches: Iterator[Batch], validation: Sequence[Batch] = (),
+            until: int | None = None) -> None:
         """Train until the configured number of iterations, or Ctrl-C.
 
         Args:
             batches: endless; the first is the one that belongs to the present step.
             validation: held-out batches; none: no validation.
+            until: number of iterations to end at, where that is before the configured one.
 
         Raises:
             FloatingPointError: if a loss is NaN or infinite; the batch is saved then.
@@ -206,10 +208,11 @@ class Trainer(ABC):
         config, main = self.config, self._accelerator.is_main_process
         tracker = Tracker(self.folder / 'log', self.step) if main else None
         saved = self.step
+        end = config.iterations if until is None else min(until, config.iterations)
         with self._ctrl_c_ends_softly(), tqdm(
-                total=config.iterations, initial=self.step, desc='training', unit='it',
+                total=end, initial=self.step, desc='training', unit='it',
                 disable=not main, dynamic_ncols=True) as bar:
-            while self.step < config.iterations and not self._stopping:
+            while self.step < end and not self._stopping:
                 losses, made, batch = self._iterate(batches)
                 self.step += 1
                 bar.update()

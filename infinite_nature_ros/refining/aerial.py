@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.filling import fill_holes
-from infinite_nature_ros.refining.anchor import hold_detail, measure_detail
+from infinite_nature_ros.refining.anchor import hold_detail, measure_detail, tanh
 from infinite_nature_ros.refining.grain import detail_of, shuffle_columns
+from infinite_nature_ros.refining.openvino_runtime import fits_openvino, OpenVinoRuntime
 from infinite_nature_ros.refining.refiner import join_rgbd
 from infinite_nature_ros.refining.registry import register_model
 from infinite_nature_ros.rendering import Rendered
@@ -45,6 +46,8 @@ class AerialRefiner(nn.Module):
 
     Attributes:
         noise_length: 0; what is random about a flight is its first frame's grain.
+        precision: in which numbers OpenVINO, where it is installed, runs a finished network on
+            the CPU: 'f32', or 'bf16', which is faster and rougher.
     """
 
     noise_length = 0
@@ -62,6 +65,8 @@ class AerialRefiner(nn.Module):
         self.grounding = grounding
         self.encoder = _StyleEncoder()
         self.network = _UNet(widths)
+        self.precision = 'f32'
+        self._openvino = OpenVinoRuntime()
         self.to(memory_format=torch.channels_last)
 
     def begin(self, image: Tensor, disparity: Tensor,
@@ -92,14 +97,19 @@ class AerialRefiner(nn.Module):
         known = rendered.known
         view = torch.cat([2 * image - 1, _log_scaled(disparity), 2 * known - 1,
                           0.5 * shuffle_columns(state['grain'], image)], dim=1)
-        added = self.network(view.contiguous(memory_format=torch.channels_last),
-                             state['style']).to(image.dtype).tanh()
+        added = tanh(self._run(view, state['style']).to(image.dtype))
         image = image + added[:, :3] * _between(_CHANGE, known)
         disparity = disparity * (added[:, 3:] * _between(_LOG_CHANGE, known)).exp()
         disparity = disparity.clamp(MIN_DISPARITY, MAX_DISPARITY)
         with torch.autocast(image.device.type, enabled=False):
             image = hold_detail(image, disparity, state['energy'], state['colour'])
         return image.clamp(0, 1), disparity
+
+    def _run(self, view: Tensor, style: Tensor) -> Tensor:
+        """Call the U-Net, by the fastest runtime that does."""
+        if fits_openvino(self.network, view, style):
+            return self._openvino.run(self.network, view, style, precision=self.precision)
+        return self.network(view.contiguous(memory_format=torch.channels_last), style)
 
 
 class _UNet(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from infinite_nature_ros.refining.refiner import Refiner
 
 # Modules of this package that register models when they are imported.
-_FAMILIES = ('aerial', 'comodgan', 'inpaint', 'no_refine', 'residual', 'spade')
+_FAMILIES = ('aerial', 'comodgan', 'inpaint', 'no_refine', 'residual', 'shipped', 'spade')
 
 DEFAULT_MODEL = 'inpaint'
 """What the name 'default' stands for."""

@@ -35,7 +35,8 @@ class Header:
     provenance: str
 
 
-def save_weights(network: nn.Module, path: str | Path, *, provenance: str) -> None:
+def save_weights(network: nn.Module, path: str | Path, *, provenance: str,
+                 half: bool = False) -> None:
     """Write a network's weights, plain: parametrisations such as spectral norm are folded.
 
     The file appears when it is complete; what was there before is replaced then.
@@ -44,15 +45,18 @@ def save_weights(network: nn.Module, path: str | Path, *, provenance: str) -> No
         network: a network with a ``config`` attribute, the arguments of ``build_network``.
         path: file to write, ending in ``.safetensors``.
         provenance: where the weights come from: data, training run, licence.
+        half: write float16, a file of half the size; ``load_weights`` makes float32 of it.
 
     Raises:
-        ValueError: if the path has another ending.
+        ValueError: if the path has another ending, or, with ``half``, a weight is beyond float16.
         OSError: if it can't be written.
     """
     path = _check_extension(path)
     header = json.dumps(asdict(Header(network.config, provenance)))
     tensors = {name: tensor.detach().cpu().contiguous()
                for name, tensor in _plain_state_dict(network).items()}
+    if half:
+        tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
     try:
         save_file(tensors, partial, metadata={_METADATA_KEY: header})
@@ -100,6 +104,15 @@ def read_header(path: str | Path) -> Header:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{path} does not say which network it is for; give a file written by '
                          'infinite_nature_ros (refining.save_weights)') from error
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """Turn a tensor into float16, if that can hold it."""
+    halved = tensor.half()
+    if not torch.isfinite(halved).all():
+        raise ValueError(f'{name} has values up to {tensor.abs().max():g}, beyond the range of '
+                         f'float16 ({torch.finfo(torch.float16).max:g}); save it without half')
+    return halved
 
 
 def _check_extension(path: str | Path) -> Path:

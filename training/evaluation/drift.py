@@ -50,7 +50,7 @@ class Limits:
 def frame_figures(frame: Frame, start: Frame) -> dict[str, float]:
     """Figures of one frame; ratios to the start's are for whoever reads them.
 
-    Land is what isn't sky (``frame.sky`` at most a half); all counts as land where a frame keeps
+    Land is what isn't far (``frame.sky`` at most a half); all counts as land where a frame keeps
     no sky, or shows hardly anything else.
 
     Args:
@@ -65,7 +65,6 @@ def frame_figures(frame: Frame, start: Frame) -> dict[str, float]:
         disparity_median, disparity_low, disparity_high: half, 5 % and 95 % of the land have less
             disparity than that.
         hole_fraction: share of the picture that was invented, 1 - known.
-        sky_fraction: share of the picture that is sky; 0 where the frame keeps none.
 
     Raises:
         ValueError: for frames of several worlds.
@@ -84,7 +83,6 @@ def frame_figures(frame: Frame, start: Frame) -> dict[str, float]:
         'disparity_low': float(low),
         'disparity_high': float(high),
         'hole_fraction': 1 - frame.known.mean().item(),
-        'sky_fraction': 0.0 if frame.sky is None else frame.sky.mean().item(),
     }
 
 

@@ -13,6 +13,8 @@ from torch import nn, Tensor
 
 from infinite_nature_ros import camera
 from infinite_nature_ros.frame import Frame
+from infinite_nature_ros.sky import SkyDome
+from infinite_nature_ros.skyline import detect_sky
 from infinite_nature_training.bags import encode_jpeg
 from infinite_nature_training.evaluation.drift import frame_figures
 from infinite_nature_training.evaluation.images import compare
@@ -128,9 +130,12 @@ def measure(frames: Iterable[Frame], truth: Tensor, networks: Networks, every: i
     features = _Batches(networks.inception)
     style = _Batches(lambda images: style_distance(start.image, images, networks.vgg))
     styled: list[int] = []
+    sky = None
     for number, frame in enumerate(stopwatch.run(frames)):
-        start, last = start or frame, frame
-        figures.append(frame_figures(frame, start))
+        if start is None:
+            start, sky = frame, _sky_of(frame)
+        last = frame
+        figures.append(frame_figures(frame, start) | {'sky_fraction': _sky_fraction(frame, sky)})
         poses.append(frame.pose)
         if number % every == 0:
             features.add(frame.image)
@@ -153,6 +158,22 @@ def measure(frames: Iterable[Frame], truth: Tensor, networks: Networks, every: i
         comparisons=_compare(made, truth, networks.lpips), style=distances,
         path_length=camera.position(path).diff(dim=0).norm(dim=1).sum().item(),
         turned=_turned(path), thumbnails=thumbnails, seconds=stopwatch.seconds)
+
+
+def _sky_of(start: Frame) -> SkyDome | None:
+    """Part the sky from the far land that a flight keeps with it."""
+    if start.sky is None:
+        return None
+    sky = detect_sky(start.image.cpu()).to(start.image)
+    return SkyDome.of(start.replace(sky=torch.minimum(sky, start.sky)))
+
+
+def _sky_fraction(frame: Frame, sky: SkyDome | None) -> float:
+    """Share of a picture that is sky, without the far land that is kept with it."""
+    if sky is None or frame.sky is None:
+        return 0.0
+    seen = sky.view(frame.pose, frame.intrinsics).matte
+    return torch.minimum(seen, frame.sky).mean().item()
 
 
 class _Stopwatch:

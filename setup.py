@@ -19,6 +19,7 @@ ROS = [
     'ros-std-msgs==5.3.6',
     'ros-std-srvs==5.3.6',
 ]
+OPENVINO = 'openvino>=2026.0'
 EVALUATION = ['jinja2>=3.1', 'torchmetrics>=1.4']
 DATA = ['mcap>=1.6', 'pycolmap>=4', 'rosbags>=0.11']
 
@@ -66,7 +67,8 @@ setup(
         'ray': ['ray>=2.40'],
         'train': [*DATA, 'accelerate>=1.0', 'tensorboard>=2.16'],
         'midas': ['timm>=0.9', 'torchvision'],
-        'test': [*EVALUATION, 'colcon-core>=0.18', 'colcon-ros>=0.5', 'hypothesis>=6',
+        'openvino': [OPENVINO],
+        'test': [*EVALUATION, OPENVINO, 'colcon-core>=0.18', 'colcon-ros>=0.5', 'hypothesis>=6',
                  'pytest>=8', 'ray>=2.40', 'ruff>=0.6', 'setuptools>=70.1'],
     },
     entry_points={

@@ -17,7 +17,13 @@ from torch.nn import functional
 
 from infinite_nature_ros.camera import MAX_DISPARITY, MIN_DISPARITY
 from infinite_nature_ros.filling import fill_holes
-from infinite_nature_ros.refining.anchor import hold_detail, measure_detail, tanh
+from infinite_nature_ros.refining.anchor import (
+    draw_variety,
+    hold_detail,
+    measure_detail,
+    renew_far,
+    tanh,
+)
 from infinite_nature_ros.refining.grain import detail_of, shuffle_columns
 from infinite_nature_ros.refining.openvino_runtime import fits_openvino, OpenVinoRuntime
 from infinite_nature_ros.refining.refiner import join_rgbd
@@ -85,15 +91,18 @@ class AerialRefiner(nn.Module):
             raise ValueError(f'image is {image.shape[2]} x {image.shape[3]}; give sides divisible '
                              f'by {_DIVISOR}')
         with torch.autocast(image.device.type, enabled=False):
-            energy, colour = measure_detail(image.float(), disparity.float())
+            energy, colour = measure_detail(image, disparity)
         detail = detail_of(image)
         deviation = detail.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-3)
         return {'style': self.encoder(2 * rgbd - 1), 'energy': energy, 'colour': colour,
-                'grain': detail / deviation}
+                'grain': detail / deviation,
+                'variety': draw_variety(image)}
 
     def refine(self, rendered: Rendered, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Fill the view, add to it, and hold it; see ``Refiner``."""
         image, disparity = fill_holes(rendered)
+        image = renew_far(image, disparity, shuffle_columns(state['variety'], image),
+                          state['energy'])
         known = rendered.known
         view = torch.cat([2 * image - 1, _log_scaled(disparity), 2 * known - 1,
                           0.5 * shuffle_columns(state['grain'], image)], dim=1)
@@ -183,7 +192,7 @@ class _StyleEncoder(nn.Module):
         features = rgbd
         for layer in self.layers:
             features = _activate(layer(features))
-        return self.summary(features.mean((2, 3))).float()
+        return self.summary(features.mean((2, 3))).to(rgbd.dtype)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -36,6 +36,17 @@ _MOVING = 0.04
 # Detail beyond this many times its usual size is pressed down.
 _LIMIT = 4.0
 
+# Disparities between which land is renewed; what of its difference from the mean a step takes
+# away, and how much of its deviation, over scales from this one on, is added.
+_RENEWED = (0.011, 0.12)
+_FORGOTTEN, _RENEWAL, _COARSE = 0.04, 0.1, 2
+
+# Patches of new land per picture height; their colour as a share of their luma; the seed.
+_PATCHES, _COLOUR_VARIETY, _VARIETY_SEED = 5, 0.25, 0
+
+# Share of a row beside a pixel that must be land for its mean to count.
+_LEAST_BESIDE = 0.02
+
 # Land at a distance of which a picture has little is taken to look like its land in general: this
 # share of a picture's pixels counts as much as it.
 _PRIOR_SHARE = 0.02
@@ -95,6 +106,60 @@ def hold_detail(image: Tensor, disparity: Tensor, energy: Tensor, colour: Tensor
         grown = torch.lerp(band, limit * tanh(grown / limit.clamp(min=1e-4)), land)
         result = resize(result, band.shape[2:]) + grown
     return from_opponent(result) + _spread(weights, shift)
+
+
+def draw_variety(image: Tensor) -> Tensor:
+    """Draw what varies about new land: always the same, for images of one size.
+
+    Seen from low above the ground, a patch of far land is many pixels wide and a row or two high.
+
+    Args:
+        image: ``[B, 3, H, W]`` whose size it gets.
+
+    Returns:
+        ``[B, 3, H, W]`` of mean 0 and deviation 1, in luma and, weaker, two colour differences.
+    """
+    height, width = image.shape[2:]
+    generator = torch.Generator().manual_seed(_VARIETY_SEED)
+    columns = max(2, round(_PATCHES * width / height))
+    coarse = torch.randn(1, 3, height // 2, columns, generator=generator)
+    coarse[:, 1:] *= _COLOUR_VARIETY
+    noise = functional.interpolate(coarse, (height, width), mode='bilinear', align_corners=False)
+    return (noise / noise.std()).to(image).repeat(len(image), 1, 1, 1)
+
+
+def renew_far(image: Tensor, disparity: Tensor, variety: Tensor, energy: Tensor) -> Tensor:
+    """Let the far land, from which all that is to come emerges, forget and vary a little.
+
+    What grows out of the horizon straight ahead would else always be the same, and be drawn out
+    towards the camera to stripes. So each step brings the far land a little nearer to the mean of
+    what lies beside it, and adds some of a pattern: a patch lasts for some ten units of flight.
+
+    Args:
+        image: ``[B, 3, H, W]`` RGB in [0, 1].
+        disparity: ``[B, 1, H, W]`` in [0.01, 1].
+        variety: ``[B, 3, H, W]`` of ``draw_variety``, shifted anew in every step.
+        energy: ``[B, 3, 5, 3]`` of ``measure_detail``: how much the first frame's land varies.
+
+    Returns:
+        ``[B, 3, H, W]`` in [0, 1].
+    """
+    deviation = energy[:, :, _COARSE:].sum(2).mean(1).sqrt()[..., None, None]
+    low, high = _RENEWED
+    rises = ((disparity / low).log() / math.log(high / low)).clamp(0, 1)
+    land = (disparity > _SKY_DISPARITY).to(image.dtype)
+    change = (_FORGOTTEN * (_mean_beside(image, land * (rises < 1)) - image)
+              + from_opponent(_RENEWAL * deviation * variety))
+    return (image + 4 * rises * (1 - rises) * land * change).clamp(0, 1)
+
+
+def _mean_beside(image: Tensor, counts: Tensor) -> Tensor:
+    """Means of what counts, within a quarter of the width to both sides."""
+    reach = image.shape[3] // 4
+    means = [functional.avg_pool2d(functional.pad(values, (reach, reach, 0, 0)),
+                                   (1, 2 * reach + 1), 1) for values in (image * counts, counts)]
+    some = means[1].clamp(min=_LEAST_BESIDE)
+    return torch.where(means[1] > _LEAST_BESIDE, means[0] / some, image)
 
 
 def tanh(values: Tensor) -> Tensor:

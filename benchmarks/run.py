@@ -25,7 +25,12 @@ from infinite_nature_ros.camera import compose, default_intrinsics, identity_pos
 from infinite_nature_ros.photos import find_photo
 from infinite_nature_ros.refining.factory import create_model
 from infinite_nature_ros.refining.refiner import Refiner
-from infinite_nature_ros.refining.registry import build_network, list_models, model_entry
+from infinite_nature_ros.refining.registry import (
+    build_network,
+    DEFAULT_MODEL,
+    list_models,
+    model_entry,
+)
 from infinite_nature_ros.rendering.backends import get_backend, list_backends
 from infinite_nature_ros.rendering.render import render
 
@@ -151,7 +156,8 @@ def bench_nodes(budget: float) -> Iterator[Row]:
             {'height': HEIGHT, 'width': WIDTH, 'seed': 0, 'device': 'cpu'}, folder / 'log')
         stack.callback(generator.stop)
         latencies, rounds = _fly_lock_step(generator, budget)
-    yield Row('node to node', 'command out to frame in, with the step (inpaint)', 'cpu', rounds)
+    yield Row('node to node', f'command out to frame in, with the step ({DEFAULT_MODEL})', 'cpu',
+              rounds)
     yield Row('node to node', 'frame done to frame in (picture, disparity, pose)', 'cpu',
               latencies)
 

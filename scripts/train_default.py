@@ -1,4 +1,4 @@
-"""Makes the default model, from nothing but this repository and a Debian package of photographs."""
+"""Trains `aerial`, from nothing but this repository and a Debian package of photographs."""
 
 from __future__ import annotations
 
@@ -52,10 +52,19 @@ class Stage:
 # A cycle's errors don't tell how flights look, so nothing is validated: what counts is the newest.
 _ALWAYS = ('validate_every=100000', 'checkpoint_every=100', 'log_every=20', 'picture_every=100')
 
+# Beside clips, which smooth, the discriminator of flights gets more weight, the features less.
+_WITH_CLIPS = ('clip_batch=1', 'lead_steps=3', 'feature_weight=1.0', 'size=160,256')
+
 STAGES = (
     Stage('stage1', ('size=96,160', 'iterations=6000'), until=1765),
-    Stage('stage2', ('size=160,256', 'iterations=2400', 'clip_batch=1', 'lead_steps=3',
-                     'pool_flights=20', 'pool_growth=0.3', 'seed=1'), until=2400, clips=True))
+    Stage('stage2', (*_WITH_CLIPS, 'iterations=3000', 'pool_weight=3', 'pool_flights=20',
+                     'pool_growth=0.25', 'seed=1'), until=401, clips=True),
+    Stage('stage3', (*_WITH_CLIPS, 'iterations=6000', 'pool_weight=2', 'pool_flights=16',
+                     'pool_growth=0.05', 'seed=3', 'discriminator_rest=0.9'), until=376,
+          clips=True))
+
+# Photos, bags, and in the end the weights.
+_STEPS = len(STAGES) + 3
 
 # All of it in minutes, to see whether it works here; what comes out can't fly.
 _QUICK_COASTS = {'count': 2, 'frames': 24, 'size': (64, 96)}
@@ -68,12 +77,12 @@ def train_default(out: Path = Path('default_model'), *, photos: Path | None = No
                   package: Path | None = None, coasts: Path | None = None,
                   clip: Path | None = None, weights: Path | None = None, device: str = 'cpu',
                   quick: bool = False) -> int:
-    """Make the default model: photographs, bags, two trainings, a file to fly with.
+    """Train what is to be the default model: photographs, bags, three stages, a file to fly with.
 
-    Five steps, each in a folder of its own. Whatever ends it, Ctrl-C and kill -9 included, the
+    Six steps, each in a folder of its own. Whatever ends it, Ctrl-C and kill -9 included, the
     same command goes on where it was; what is done is kept. Trainings take hours on two CPU
     cores, and use a GPU where there is one; tensorboard --logdir OUT shows them. Another machine
-    makes other bytes of the same recipe. docs/default_model.md says why it is as it is.
+    makes other bytes of the same recipe. docs/aerial.md says why it is as it is.
 
     1. photos: 261 photographs out of a Debian package (738 MB, downloaded once), by
        scripts/fetch_photos.py. Learned from are those that are public domain or CC0, less
@@ -81,7 +90,8 @@ def train_default(out: Path = Path('default_model'), *, photos: Path | None = No
     2. bags: 50 procedural coasts, and frames 0 to 239 of test/video/karma.mp4.
     3. stage1: small frames, photographs alone.
     4. stage2: frames of the size that is flown, and the bags besides.
-    5. The averaged weights, in half precision.
+    5. stage3: the same, with a discriminator that rests while it wins.
+    6. The averaged weights, in half precision.
 
     It needs pip install 'infinite_nature_ros[train]'.
 
@@ -111,19 +121,19 @@ def train_default(out: Path = Path('default_model'), *, photos: Path | None = No
         OSError: if something can't be read or written.
     """
     if photos is None:
-        _say('1/5 photos')
+        _say(f'1/{_STEPS} photos')
         photos = out / 'photos'
         fetch(photos, package=package)
     masks = out / 'masks'
     with zipfile.ZipFile(ROOT / 'training' / 'sky_masks.zip') as archive:
         archive.extractall(masks)
-    _say('2/5 bags')
+    _say(f'2/{_STEPS} bags')
     clips = (coasts or _make_coasts(out / 'coasts', device, quick),
              clip or _make_clip(out / 'video'))
     files = runs.PhotoFiles(LIST, masks, FREE_LICENCES, disparity='horizon')
     before = None
     for number, stage in enumerate(_shortened(STAGES) if quick else STAGES, start=3):
-        _say(f'{number}/5 {stage.name}: {stage.until} iterations')
+        _say(f'{number}/{_STEPS} {stage.name}: {stage.until} iterations')
         before = _run_stage(stage, photos, replace(files, clips=clips if stage.clips else ()),
                             out / stage.name, before)
         if before is None:
@@ -131,7 +141,7 @@ def train_default(out: Path = Path('default_model'), *, photos: Path | None = No
             return 130
     weights = weights or out / 'aerial_small.safetensors'
     chosen = runs.export(before, weights, 'newest', half=True)
-    _say(f'5/5 {weights}: weights of {before.name}, {chosen.name}. To fly with it:\n'
+    _say(f'{_STEPS}/{_STEPS} {weights}: weights of {before.name}, {chosen.name}. To fly with it:\n'
          f'infinite-nature fly --model {weights}')
     return 0
 

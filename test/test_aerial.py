@@ -21,7 +21,7 @@ from infinite_nature_ros.refining import (
     TrainableRefiner,
 )
 from infinite_nature_ros.refining.aerial import AerialRefiner
-from infinite_nature_ros.refining.anchor import hold_detail
+from infinite_nature_ros.refining.anchor import hold_detail, renew_far
 from infinite_nature_ros.refining.grain import detail_of, shuffle_columns
 from infinite_nature_ros.rendering import Rendered
 from infinite_nature_training.rollout import style_noise
@@ -47,13 +47,20 @@ def view_of(batch: int = 2) -> tuple[Tensor, Tensor, Rendered]:
     return image, disparity, Rendered(image * known, disparity * known, known)
 
 
-def test_untrained_it_fills_and_holds() -> None:
+def filled_and_renewed(view: Rendered, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What the network adds to."""
+    image, disparity = fill_holes(view)
+    variety = shuffle_columns(state['variety'], image)
+    return renew_far(image, disparity, variety, state['energy']), disparity
+
+
+def test_untrained_it_fills_renews_and_holds() -> None:
     image, disparity, view = view_of()
     network = build_network('aerial-small', image_size=SIZE)
     state = network.begin(image, disparity)
     with torch.no_grad():
         made, made_disparity = network.refine(view, state)
-    filled, filled_disparity = fill_holes(view)
+    filled, filled_disparity = filled_and_renewed(view, state)
     held = hold_detail(filled, filled_disparity, state['energy'], state['colour']).clamp(0, 1)
     assert torch.equal(made, held)
     assert torch.equal(made_disparity, filled_disparity)
@@ -82,8 +89,9 @@ def test_changes_are_bounded_little_where_the_view_is_known(
     image, disparity, view = view_of()
     network = network_of()
     torch.nn.init.constant_(network.network.last.bias, sign * 1e3)
-    made, made_disparity = network.refine(view, network.begin(image, disparity))
-    filled, filled_disparity = fill_holes(view)
+    state = network.begin(image, disparity)
+    made, made_disparity = network.refine(view, state)
+    filled, filled_disparity = filled_and_renewed(view, state)
     known, hole = (view.known == number for number in (1, 0))
     for where, change, log_change in ((known, 0.25, 0.03), (hole, 0.6, 0.5)):
         expected = (filled + sign * change).clamp(0, 1)

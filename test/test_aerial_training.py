@@ -1,4 +1,4 @@
-"""Training of the default model: photos, clips and a pool of flights, judged by frozen features."""
+"""Training for long flights: photos, clips and a pool of flights, judged by frozen features."""
 
 from __future__ import annotations
 

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from infinite_nature_ros.refining.anchor import (
+    draw_variety,
     from_opponent,
     hold_detail,
     measure_detail,
+    renew_far,
     to_opponent,
 )
+from infinite_nature_ros.refining.grain import shuffle_columns
 
 SIZE = (64, 96)
 
@@ -196,3 +199,42 @@ def test_opponent_colours_are_undone() -> None:
     torch.testing.assert_close(from_opponent(opponent), image)
     torch.testing.assert_close(opponent[:, 0], image.mean(1))
     assert to_opponent(torch.full((1, 3, 1, 1), 0.7))[0, 1:].abs().max() < 1e-6
+
+
+def test_far_land_alone_is_renewed(first: tuple[Tensor, Tensor]) -> None:
+    image, disparity = first
+    renewed = renew_far(image, disparity, draw_variety(image), measure_detail(*first)[0])
+    changed = (renewed - image).abs().amax(1, keepdim=True)
+    assert changed[disparity <= 0.0101].max() == 0
+    assert changed[disparity > 0.13].max() < 1e-6
+    far = (disparity > 0.02) & (disparity < 0.06)
+    assert 0.002 < changed[far].mean() < 0.1
+
+
+def test_stripes_of_the_far_are_forgotten_and_patches_come(
+        first: tuple[Tensor, Tensor]) -> None:
+    image, disparity = first
+    energy = measure_detail(image, disparity)[0]
+    stripes = 0.5 + 0.2 * torch.sign(torch.sin(torch.arange(SIZE[1]) / 4)).expand_as(image)
+    variety, picture, shifts = draw_variety(image), stripes, []
+    for _ in range(80):
+        shifted = shuffle_columns(variety, picture)
+        shifts.append(shifted[0, 0, 0, 0].item())
+        picture = renew_far(picture, disparity, shifted, energy)
+    assert len(set(shifts)) > 10
+    row = int((disparity[0, 0, :, 0] - 0.035).abs().argmin())
+    before, after = stripes[0, 0, row], picture[0, 0, row]
+    remains = ((after - after.mean()) * (before - before.mean())).mean() / before.var()
+    assert remains.abs() < 0.2
+    assert after.std() > 0.01
+    near = disparity[0, 0, :, 0] > 0.13
+    assert torch.equal(picture[:, :, near], stripes[:, :, near])
+
+
+def test_variety_is_always_the_same() -> None:
+    image = torch.rand(2, 3, *SIZE)
+    variety = draw_variety(image)
+    assert torch.equal(variety, draw_variety(torch.zeros_like(image)))
+    assert torch.equal(variety[0], variety[1])
+    assert variety[0].std().item() == pytest.approx(1, abs=1e-3)
+    assert variety[0, 0].std() > 2 * variety[0, 1].std()

@@ -540,6 +540,6 @@ def test_the_command_flies_and_reports(photos: Path, clips: Path, tmp_path: Path
     row = (tmp_path / 'out' / 'table.csv').read_text().splitlines()
     named = dict(zip(row[0].split(','), row[1].split(','), strict=True))
     assert (named['variant'], named['flights'], named['compared']) == ('no-refine', '2', '10')
-    assert 0 < float(named['mse']) < 0.05
+    assert 0 < float(named['mse']) < 0.1
     assert main([*arguments, '--frames', '13']) == 1
     assert 'give another --out' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The recipe of the default model, on tiny frames: from photographs to weights, and on again."""
+"""The recipe of the aerial model, on tiny frames: from photographs to weights, and on again."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_it_makes_weights_and_goes_on_where_it_was(
     monkeypatch.setattr(train_default, '_QUICK_ITERATIONS', 1)
     assert make(tmp_path) == 0
     out = tmp_path / 'out'
-    assert '4/5 stage2: 1 iterations' in capsys.readouterr().out
+    assert '5/6 stage3: 1 iterations' in capsys.readouterr().out
     monkeypatch.setattr(train_default, '_QUICK_ITERATIONS', 2)
     weights = tmp_path / 'other.safetensors'
     assert make(tmp_path, weights=weights) == 0
-    for stage in ('stage1', 'stage2'):
+    for stage in ('stage1', 'stage2', 'stage3'):
         steps = {path.name for path in (out / stage / 'checkpoints').glob('step-*')}
         assert steps == {'step-00000001', 'step-00000002'}
 

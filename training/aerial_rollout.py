@@ -1,4 +1,4 @@
-"""Roll-outs of the default model: there and back, along clips, and flights that go on."""
+"""Roll-outs for long flights: there and back, along clips, and flights that go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of the default model: photos, real clips, and its own flights, together."""
+"""Training for long flights: photos, real clips, and the model's own flights, together."""
 
 from __future__ import annotations
 
@@ -107,10 +107,12 @@ class AerialTrainer(Trainer):
         real = made.cycle.target
         of_real, of_fake = part_judgements(self._judge(torch.cat([real, made.path.detach()])),
                                            len(real))
-        losses = {'discriminator': (self.config.adversarial_weight
-                                    * discriminator_loss(of_real, of_fake))}
+        loss = self.config.adversarial_weight * discriminator_loss(of_real, of_fake)
+        losses = {'discriminator': loss}
         self._check(losses, batch)
-        self._move(sum(losses.values()), self._discriminator_optimizer, self.discriminator)
+        # All processes rest together.
+        if self._accelerator.reduce(loss.detach(), 'mean') >= self.config.discriminator_rest:
+            self._move(loss, self._discriminator_optimizer, self.discriminator)
         return losses
 
     def _pictures(self, batch: Batch, made: AerialRollout) -> dict[str, Tensor]:

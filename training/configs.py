@@ -90,6 +90,8 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.0, 0.9)
     # Channels behind the discriminator's first layer (release).
     discriminator_width: int = 64
+    # Flights: the discriminator rests while its loss is below this: what wins teaches little.
+    discriminator_rest: float = 0.0
     # Largest norm of a gradient; 0 does not clip (ours: off, as nobody says).
     gradient_clip: float = 0.0
     # Decay of the averaged weights that are exported and validated (ours).
@@ -259,7 +261,7 @@ _ZERO_TINY = replace(
     feature_matching_weight=0.0, divergence_weight=0.0, train_grounding=True,
     cycle_iterations=300, growth_iterations=30, gradient_clip=1.0, betas=(0.0, 0.99))
 
-# The default model's: all of it, on two cores or a GPU.
+# For long flights: photos, clips and flights of its own, on two cores or a GPU.
 _AERIAL = replace(
     _PAPER, learns_from='flights', model='aerial-small', batch_size=4, iterations=12_000,
     rollout_steps=2, lead_steps=6, train_grounding=True, reconstruction_weight=10.0,

@@ -177,6 +177,20 @@ def test_a_run_starts_from_anothers_networks(trained: Path, photos: Path, clips:
                 assert torch.equal(begun[group][name], tensor), name
 
 
+def test_a_discriminator_that_wins_rests(trained: Path, photos: Path, clips: Path,
+                                         tmp_path: Path) -> None:
+    moved = {}
+    for rest in ('0', '100'):
+        run = tmp_path / rest
+        assert main([*command(photos, clips, run, 'iterations=1', f'discriminator_rest={rest}'),
+                     '--start-from', str(trained)]) == 0
+        before, after = (checkpoint_of(*at)['discriminator'] for at in ((trained, 4), (run, 1)))
+        moved[rest] = {name for name, tensor in before.items() if name.startswith('heads.')
+                       and name.endswith('original') and not torch.equal(after[name], tensor)}
+    assert moved['0']
+    assert not moved['100']
+
+
 def test_what_is_frozen_stays_and_is_not_optimised(trained: Path) -> None:
     fresh, groups = ProjectedDiscriminator(4), checkpoint_of(trained, 4)
     learned = {name for name, parameter in fresh.named_parameters() if parameter.requires_grad}

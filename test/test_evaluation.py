@@ -451,9 +451,9 @@ def keep_flight(folder: Path, variant: str, start: str, seed: int = 0, frames: i
     style[:61:20] = [0, 1, 3, 100]
     file = folder / 'flights' / variant / f'{start}_{seed}.npz'
     file.parent.mkdir(parents=True, exist_ok=True)
-    FlightResult(variant, start, seed, random.standard_normal((1 + frames // 5, 8)) + shift,
+    FlightResult(random.standard_normal((1 + frames // 5, 8)) + shift,
                  figures, {'mse': np.array([0.1, 0.3])} if start == 'a' else {}, style,
-                 20.0 + ord(start), 1.0, {}, 2.0).save(file)
+                 20.0 + ord(start), 1.0, {}, 2.0, variant, start, seed).save(file)
 
 
 def test_flights_are_summed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -540,6 +540,7 @@ def test_the_command_flies_and_reports(photos: Path, clips: Path, tmp_path: Path
     row = (tmp_path / 'out' / 'table.csv').read_text().splitlines()
     named = dict(zip(row[0].split(','), row[1].split(','), strict=True))
     assert (named['variant'], named['flights'], named['compared']) == ('no-refine', '2', '10')
+    # What opens between ground and sky stays black, without a refiner.
     assert 0 < float(named['mse']) < 0.1
     assert main([*arguments, '--frames', '13']) == 1
     assert 'give another --out' in capsys.readouterr().err

@@ -29,8 +29,8 @@ def flight(variant, start='hill', seed=0, decay=0.0, **changes):
     steps = np.arange(FRAMES + 1)
     figures = {'sharpness': 0.02 * np.exp(-decay * steps), 'disparity_median': np.full(61, 0.1),
                'spectrum_slope': -2.5 - decay * steps, 'sky_fraction': np.full(61, 0.3)}
-    result = FlightResult(variant, start, seed, NOTHING, figures, {}, steps / 10, 90.0, 2.0,
-                          {0: jpeg(0), 50: jpeg(200)}, 4.0)
+    result = FlightResult(NOTHING, figures, {}, steps / 10, 90.0, 2.0,
+                          {0: jpeg(0), 50: jpeg(200)}, 4.0, variant, start, seed)
     return replace(result, **changes)
 
 

@@ -14,7 +14,7 @@ from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.refining import TrainableRefiner
 from infinite_nature_ros.sky import SkyDome
 from infinite_nature_ros.stepping import Stepper
-from infinite_nature_training.zero_rollout import Cycle, there_and_back
+from infinite_nature_training.zero_rollout import Cycle, rgbd, there_and_back
 
 
 @dataclass
@@ -123,8 +123,3 @@ def enlarge(photo: Frame, fine: Tensor) -> Frame:
         part if part is None else F.interpolate(part, size, mode='bilinear')
         for part in (photo.disparity, photo.known, photo.sky))
     return Frame(fine, disparity, known, photo.pose, photo.intrinsics, sky)
-
-
-def rgbd(frame: Frame) -> Tensor:
-    """``[B, 4, H, W]`` of a frame."""
-    return torch.cat([frame.image, frame.disparity], dim=1)

@@ -21,12 +21,11 @@ from infinite_nature_training.rollout import Unroller
 _PILOT = 'pilot.'
 
 
-class FlightPool:
-    """Flights that go on from iteration to iteration, flown by the autopilot.
+class KeptFlights:
+    """Tensors of flights by name, kept from iteration to iteration, and whose turn it is.
 
     Args:
-        config: number of flights, how many are advanced at once, by how many steps, until which
-            age.
+        config: number of flights, and until which age.
         device: where they are kept.
     """
 
@@ -35,6 +34,39 @@ class FlightPool:
         self._device = device
         self._flights: dict[str, Tensor] = {}
         self._turn = 0
+
+    def _limit(self, progress: float) -> int:
+        """Tell the oldest age in frames, at a share of the run that is done."""
+        grown = min(1.0, progress / self._config.pool_growth)
+        return max(self._config.pool_steps, round(self._config.pool_age * grown))
+
+    def _make_room(self, fresh: Mapping[str, Tensor]) -> None:
+        """Keep as many flights as are asked for, none of which is there yet: of age -1."""
+        if not self._flights:
+            number = self._config.pool_flights
+            self._flights = {name: value.new_zeros(number, *value.shape[1:])
+                             for name, value in fresh.items()}
+            self._flights['age'] -= 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All flights, and whose turn it is."""
+        return {**self._flights, 'turn': torch.tensor(self._turn)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        flights = {name: value.to(self._device) for name, value in state.items()}
+        self._turn = int(flights.pop('turn', torch.tensor(0)))
+        self._flights = flights
+
+
+class FlightPool(KeptFlights):
+    """Flights that go on from iteration to iteration, flown by the autopilot.
+
+    Args:
+        config: number of flights, how many are advanced at once, by how many steps, until which
+            age.
+        device: where they are kept.
+    """
 
     def advance(self, unroller: Unroller, batch: Mapping[str, Tensor],
                 progress: float) -> Tensor | None:
@@ -51,17 +83,14 @@ class FlightPool:
         Returns:
             ``[steps * flights, 4, H, W]`` refined RGB-D, with gradient.
         """
-        config = self._config
-        grown = min(1.0, progress / config.pool_growth)
-        limit = max(config.pool_steps, round(config.pool_age * grown))
         chosen = self._choose()
-        self._restart(chosen, unroller, batch, limit)
+        self._restart(chosen, unroller, batch, self._limit(progress))
         flights = {name: value[chosen] for name, value in self._flights.items()}
         pilot = Autopilot(flights['intrinsics'].float())
         pilot.load_state_dict({name.removeprefix(_PILOT): value
                                for name, value in flights.items() if name.startswith(_PILOT)})
         frames = []
-        for _ in range(config.pool_steps):
+        for _ in range(self._config.pool_steps):
             flights, refined = self._step(unroller, pilot, flights)
             frames.append(refined)
         for name, value in {**flights, **_prefixed(pilot)}.items():
@@ -101,25 +130,11 @@ class FlightPool:
                  'intrinsics': batch['intrinsics'][rows, 0], 'style': style.to(image),
                  'age': torch.zeros(len(chosen), dtype=torch.int64, device=self._device),
                  **_prefixed(Autopilot(batch['intrinsics'][rows, 0].float()))}
-        if not self._flights:
-            number = self._config.pool_flights
-            self._flights = {name: value.new_zeros(number, *value.shape[1:])
-                             for name, value in fresh.items()}
-            self._flights['age'] -= 1
+        self._make_room(fresh)
         age = self._flights['age'][chosen]
         over = (age < 0) | (age >= limit)
         for name, value in fresh.items():
             self._flights[name][chosen[over]] = value[over]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All flights, and whose turn it is."""
-        return {**self._flights, 'turn': torch.tensor(self._turn)}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`state_dict` gave."""
-        flights = {name: value.to(self._device) for name, value in state.items()}
-        self._turn = int(flights.pop('turn', torch.tensor(0)))
-        self._flights = flights
 
 
 def _prefixed(pilot: Autopilot) -> dict[str, Tensor]:

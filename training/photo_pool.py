@@ -16,6 +16,7 @@ from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.refining import TrainableRefiner
 from infinite_nature_training.aerial_rollout import Flights
 from infinite_nature_training.configs import TrainingConfig
+from infinite_nature_training.flight_pool import KeptFlights
 
 # Steering of flights: how likely a flight is steered when it is taken, and the greatest offset of
 # its look target along x and y.
@@ -28,7 +29,7 @@ _YOUNGEST = 0.3
 _FRAME, _START, _STATE, _PILOT = 'frame.', 'start.', 'state.', 'pilot.'
 
 
-class PhotoPool:
+class PhotoPool(KeptFlights):
     """Flights that are kept running, and started anew when they are old.
 
     The pools of several processes are together the one that a single process with as many flights
@@ -42,11 +43,8 @@ class PhotoPool:
 
     def __init__(self, config: TrainingConfig, device: torch.device,
                  processes: tuple[int, int] = (0, 1)) -> None:
-        self._config = config
-        self._device = device
+        super().__init__(config, device)
         self._processes = processes
-        self._flights: dict[str, Tensor] = {}
-        self._turn = 0
         self._chosen = torch.arange(0, device=device)
 
     @torch.no_grad()
@@ -59,12 +57,10 @@ class PhotoPool:
             progress: share of the run that is done, 0 to 1; the oldest age grows with it.
         """
         config = self._config
-        grown = min(1.0, progress / config.pool_growth)
-        limit = max(config.pool_steps, round(config.pool_age * grown))
         turns = self._turn + torch.arange(config.pool_batch, device=self._device)
         self._chosen = turns % config.pool_flights
         self._turn += config.pool_batch
-        self._restart(refiner, photo, limit)
+        self._restart(refiner, photo, self._limit(progress))
         flights = {name: value[self._chosen] for name, value in self._flights.items()}
         pilot = Autopilot(flights[f'{_FRAME}intrinsics'].float())
         pilot.load_state_dict(_part(flights, _PILOT))
@@ -107,10 +103,7 @@ class PhotoPool:
                  **_named(state, _STATE),
                  **_named(Autopilot(start.intrinsics.float()).state_dict(), _PILOT),
                  'age': torch.zeros_like(rows)}
-        if not self._flights:
-            self._flights = {name: value.new_zeros(self._config.pool_flights, *value.shape[1:])
-                             for name, value in fresh.items()}
-            self._flights['age'] -= 1
+        self._make_room(fresh)
         for name, value in fresh.items():
             self._flights[name][self._chosen[over]] = value[over].to(self._flights[name])
 
@@ -121,16 +114,6 @@ class PhotoPool:
         age = self._flights['age'][self._chosen]
         share = _YOUNGEST + (1 - _YOUNGEST) * (self._numbers * 7919 % 101) / 100
         return (age < 0) | (age >= (limit * share).long().clamp(min=1))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All flights, and whose turn it is."""
-        return {**self._flights, 'turn': torch.tensor(self._turn)}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`state_dict` gave."""
-        flights = {name: value.to(self._device) for name, value in state.items()}
-        self._turn = int(flights.pop('turn', torch.tensor(0)))
-        self._flights = flights
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from infinite_nature_ros.autopilot import Autopilot
 from infinite_nature_ros.filling import fill_holes
 from infinite_nature_ros.frame import Frame
 from infinite_nature_ros.refining import TrainableRefiner
+from infinite_nature_ros.refining.refiner import join_rgbd
 from infinite_nature_ros.rendering import Rendered
 from infinite_nature_ros.sky import SkyDome
 from infinite_nature_ros.stepping import Stepper
@@ -100,7 +101,7 @@ class ZeroUnroller(nn.Module):
             last = frames[-1].map(Tensor.detach)
             way = camera.relative_pose(photo.pose, elsewhere)
             late_cycle = self._cycle(stepper, last, camera.compose(way, last.pose), state)
-        path = [_rgbd(frame) for frame in frames[lead:]]
+        path = [rgbd(frame) for frame in frames[lead:]]
         nothing = cycle.target.new_empty(len(cycle.target), 0, *cycle.target.shape[1:])
         return ZeroRollout(cycle, torch.stack(path, dim=1) if path else nothing, late_cycle)
 
@@ -113,7 +114,7 @@ class ZeroUnroller(nn.Module):
         with torch.no_grad():
             view = there_and_back(stepper, frame, elsewhere)
         refined = torch.cat(self.refiner.refine(view, state), dim=1)
-        return Cycle(torch.cat([view.image, view.disparity], dim=1), refined, _rgbd(frame))
+        return Cycle(torch.cat([view.image, view.disparity], dim=1), refined, rgbd(frame))
 
     def _fly(self, stepper: Stepper, frame: Frame, state: Any, steps: int,
              lead: int) -> list[Frame]:
@@ -166,5 +167,6 @@ def there_and_back(stepper: Stepper, frame: Frame, elsewhere: Tensor,
     return Rendered(back.view.image * keep, back.view.disparity * keep, back.view.known * keep)
 
 
-def _rgbd(frame: Frame) -> Tensor:
-    return torch.cat([frame.image, frame.disparity], dim=1)
+def rgbd(frame: Frame) -> Tensor:
+    """``[B, 4, H, W]`` of a frame."""
+    return join_rgbd(frame.image, frame.disparity)

@@ -9,6 +9,7 @@ decides what the land looks like.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -205,7 +206,7 @@ def _activate(features: Tensor) -> Tensor:
 
 def _log_scaled(disparity: Tensor) -> Tensor:
     """Logarithm of disparity, brought to [-1, 1]."""
-    return 1 + disparity.log() * (-2 / torch.tensor(MIN_DISPARITY).log().item())
+    return 1 - disparity.log() * (2 / math.log(MIN_DISPARITY))
 
 
 def _between(changes: tuple[float, float], known: Tensor) -> Tensor:
@@ -215,5 +216,5 @@ def _between(changes: tuple[float, float], known: Tensor) -> Tensor:
 
 @register_model('aerial-small', needs_weights=True)
 def aerial_small(grounding: bool = True, image_size: Any = None) -> AerialRefiner:
-    """Build the size that flies in real time on two CPU cores; frames of any size."""
+    """Build the size that is meant for two CPU cores; it takes frames of any size."""
     return AerialRefiner('aerial-small', (32, 64, 128, 160), grounding)

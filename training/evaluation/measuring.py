@@ -19,6 +19,7 @@ from infinite_nature_training.bags import encode_jpeg
 from infinite_nature_training.evaluation.drift import frame_figures
 from infinite_nature_training.evaluation.images import compare
 from infinite_nature_training.evaluation.networks import load_inception, load_lpips
+from infinite_nature_training.evaluation.results import Measures
 from infinite_nature_training.evaluation.style import style_distance
 from infinite_nature_training.features import load_vgg16
 
@@ -92,20 +93,6 @@ class NetworkFiles:
 
 STANDARD_NETWORKS = NetworkFiles()
 """Those that others report figures of, as far as they can be had."""
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What is measured on a flight: fields of ``results.FlightResult``."""
-
-    features: np.ndarray
-    figures: dict[str, np.ndarray]
-    comparisons: dict[str, np.ndarray]
-    style: np.ndarray
-    path_length: float
-    turned: float
-    thumbnails: dict[int, bytes]
-    seconds: float
 
 
 @torch.no_grad()

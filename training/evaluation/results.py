@@ -20,13 +20,10 @@ _GROUPS = ('figures', 'comparisons')
 
 
 @dataclass(frozen=True)
-class FlightResult:
-    """What was measured on one flight of F steps; frame 0 is the start.
+class Measures:
+    """What is measured on a flight of F steps; frame 0 is the start.
 
     Attributes:
-        variant: name of what flew.
-        start: name of the photo or clip that it flew from.
-        seed: of the flight.
         features: Inception's of the frames 0, K, 2 K and so on, where K is the run's
             ``feature_every``: float16 ``[1 + F // K, 2048]``; ``[0, 2048]`` where they weren't
             read.
@@ -41,9 +38,6 @@ class FlightResult:
         seconds: that flying took, the measuring not counted.
     """
 
-    variant: str
-    start: str
-    seed: int
     features: np.ndarray
     figures: dict[str, np.ndarray]
     comparisons: dict[str, np.ndarray]
@@ -52,6 +46,21 @@ class FlightResult:
     turned: float
     thumbnails: dict[int, bytes]
     seconds: float
+
+
+@dataclass(frozen=True)
+class FlightResult(Measures):
+    """What was measured on one flight, and which one it was.
+
+    Attributes:
+        variant: name of what flew.
+        start: name of the photo or clip that it flew from.
+        seed: of the flight.
+    """
+
+    variant: str
+    start: str
+    seed: int
 
     @property
     def frames(self) -> int:

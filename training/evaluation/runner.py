@@ -141,7 +141,8 @@ def make_flight(settings: Settings, networks: NetworkSource, device: str, job: J
     measures = measure(frames, scene.truth.to(place), _networks(networks, place),
                        settings.feature_every)
     job.file.parent.mkdir(parents=True, exist_ok=True)
-    FlightResult(job.variant.name, job.start.name, job.seed, **vars(measures)).save(job.file)
+    FlightResult(**vars(measures), variant=job.variant.name, start=job.start.name,
+                 seed=job.seed).save(job.file)
 
 
 def read_settings(folder: Path) -> Settings:
